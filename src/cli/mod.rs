@@ -1,0 +1,200 @@
+//! The command line: one file a verb. Data goes to stdout, everything else to stderr.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::config::Environment;
+use crate::release::decision::Decision;
+
+mod archive;
+mod checksum;
+mod completions;
+mod explain;
+mod gate;
+mod log;
+mod policy;
+pub mod report;
+mod trust;
+mod verify;
+
+/// Boots only what it can prove: release integrity and verified virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "debvisor", version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Global {
+    /// How the result is written to stdout
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    format: Format,
+    /// Say nothing on stderr but errors; no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables and sentences for people
+    Text,
+    /// One JSON document for programs
+    Json,
+    /// SARIF 2.1.0 for code scanning
+    Sarif,
+    /// GitHub workflow annotations, job summary and step outputs
+    Github,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prove that artifacts are what their publisher signed
+    Verify(Box<verify::Args>),
+    /// Prove a whole release in one run
+    Gate(Box<gate::Args>),
+    /// Write and check checksum lists
+    Checksum(checksum::Args),
+    /// Look into archives before anything unpacks them
+    Archive(archive::Args),
+    /// Check transparency log proofs
+    Log(log::Args),
+    /// Show, check and update the trust root
+    Trust(trust::Args),
+    /// List, evaluate and test policies
+    Policy(policy::Args),
+    /// Explain a reason code
+    Explain(explain::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(completions::ManArgs),
+}
+
+/// What every verb is handed: the environment, the clock's one reading, and how to speak.
+#[derive(Debug)]
+pub struct Context {
+    /// The environment, read once.
+    pub environment: Environment,
+    /// How results are written.
+    pub format: Format,
+    /// Nothing on stderr but errors.
+    pub quiet: bool,
+    /// The time of this run; read once, passed everywhere.
+    pub now: Timestamp,
+}
+
+impl Context {
+    /// Whether a progress bar may be drawn: on a terminal, and only where people read.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && self.format == Format::Text && std::io::stderr().is_terminal()
+    }
+}
+
+/// How a verb ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It did what was asked; nothing was to be decided.
+    Done,
+    /// It decided.
+    Decided(Decision),
+}
+
+/// The command line or the configuration is wrong: exit code 64 (sysexits.h, EX_USAGE).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct UsageError {
+    /// What is wrong with it.
+    pub message: String,
+    /// What would be right.
+    pub hint: Option<String>,
+}
+
+impl UsageError {
+    /// A usage error with its hint.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+const EXIT_USAGE: u8 = 64;
+const EXIT_FAULT: u8 = 70;
+
+/// Parses the arguments, runs the verb and maps its end to an exit code (docs/reference/cli.md).
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            // A closed pipe is no fault of ours.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let environment = Environment::read();
+    start_logging(&environment);
+    let context = Context { environment, format: cli.global.format, quiet: cli.global.quiet, now: now() };
+    match run(cli.command, &context) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Decided(decision)) => ExitCode::from(decision.exit_code()),
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
+    match command {
+        Command::Verify(args) => verify::run(*args, context),
+        Command::Gate(args) => gate::run(*args, context),
+        Command::Checksum(args) => checksum::run(args, context),
+        Command::Archive(args) => archive::run(args, context),
+        Command::Log(args) => log::run(args, context),
+        Command::Trust(args) => trust::run(args, context),
+        Command::Policy(args) => policy::run(args, context),
+        Command::Explain(args) => explain::run(args, context),
+        Command::Completions(args) => completions::run(args, context),
+        Command::Man(args) => completions::man(args, context),
+    }
+}
+
+/// The whole command tree, for completions and man pages.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one clock of the command line")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn start_logging(environment: &Environment) {
+    let filter = environment.log.as_deref().unwrap_or("warn");
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && !environment.no_color)
+        .init();
+}
+
+/// The one renderer of errors: the chain of causes, then a hint.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>());
+    let mut stderr = anstream::stderr().lock();
+    let red = anstyle::Style::new().fg_color(Some(anstyle::AnsiColor::Red.into())).bold();
+    let _ = write!(stderr, "{red}error:{red:#} {error}");
+    for cause in error.chain().skip(1) {
+        let _ = write!(stderr, ": {cause}");
+    }
+    let _ = writeln!(stderr);
+    if let Some(hint) = usage.and_then(|usage| usage.hint.as_deref()) {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+    ExitCode::from(if usage.is_some() { EXIT_USAGE } else { EXIT_FAULT })
+}

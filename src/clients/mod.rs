@@ -1,0 +1,1 @@
+//! Outbound calls. They return wire structs, never judgments.

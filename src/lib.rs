@@ -1,0 +1,17 @@
+//! DebVisor boots only what it can prove.
+//!
+//! The modules in reading order, and the flow that joins them:
+//!
+//! artifact → collect → evidence → trust → verify → policy → decision → { gate, reverify, admit }
+//!
+//! `docs/ARCHITECTURE.md` is the map; `tests/it/architecture.rs` keeps the import direction.
+
+pub mod types;
+
+pub mod config;
+
+pub mod clients;
+
+pub mod release;
+
+pub mod cli;

@@ -1,0 +1,1 @@
+//! Gathers evidence: the only I/O on the reading side.

@@ -1,0 +1,1 @@
+//! A decision as a signed, expiring SLSA verification summary (VSA), written and read back.

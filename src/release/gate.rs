@@ -1,0 +1,1 @@
+//! A whole release in one run: every file accounted for, and one decision.

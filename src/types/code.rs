@@ -1,0 +1,328 @@
+//! The reason codes: every "no" that DebVisor can say, each with its meaning, its source and its mend.
+//!
+//! A code never changes its meaning and is never reused. `docs/reason-codes.md` is generated from this table.
+
+/// What a reason does to a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The evidence says no: exit code 1.
+    Deny,
+    /// The question could not be answered: exit code 2.
+    Undecided,
+}
+
+/// What `debvisor explain` says of a code.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeInfo {
+    /// The stable kebab-case name.
+    pub name: &'static str,
+    /// What it does to a decision.
+    pub outcome: Outcome,
+    /// What it means, in a sentence or two.
+    pub meaning: &'static str,
+    /// The rule or clause it comes from.
+    pub source: &'static str,
+    /// How it is usually mended.
+    pub fix: &'static str,
+}
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $outcome:ident { $meaning:literal } from $source:literal fix $fix:literal)*) => {
+        /// A stable reason code. The text form is what scripts match on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code {
+            $(
+                #[doc = $meaning]
+                $variant,
+            )*
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// What the code means.
+            pub const fn info(self) -> CodeInfo {
+                match self {
+                    $(Self::$variant => CodeInfo {
+                        name: $name,
+                        outcome: Outcome::$outcome,
+                        meaning: $meaning,
+                        source: $source,
+                        fix: $fix,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // Input and bounds
+    InputTooLarge "input-too-large" Deny { "A file, member, list or field is larger than its limit." }
+        from "docs/reference/limits.md" fix "check that the file is what you meant; limits are listed in docs/reference/limits.md"
+    InputTooDeep "input-too-deep" Deny { "A document is nested deeper than its limit." }
+        from "docs/reference/limits.md" fix "regenerate the document with a sane tool; nothing legitimate nests this deep"
+    MalformedJson "malformed-json" Deny { "A JSON document does not parse, or has trailing data." }
+        from "RFC 8259" fix "fetch the file again; it is damaged or not JSON"
+    DuplicateKey "duplicate-key" Deny { "A JSON object has the same member twice; two readers may see two different documents." }
+        from "RFC 8259 section 4" fix "regenerate the document; no honest tool writes a member twice"
+    EvidenceMissing "evidence-missing" Undecided { "Evidence that the question needs was not given or not found." }
+        from "docs/how-to/verify.md" fix "name the evidence with --bundle, --signature or a policy that needs none"
+    EvidenceUnreadable "evidence-unreadable" Undecided { "A file or address could not be read." }
+        from "docs/how-to/verify.md" fix "check the path and its permissions, or that the service is up, and run again"
+    SubjectUnreadable "subject-unreadable" Undecided { "The artifact itself could not be read." }
+        from "docs/how-to/verify.md" fix "check the path and its permissions"
+
+    // Bundle
+    MalformedBundle "malformed-bundle" Deny { "A Sigstore bundle lacks a field, has one of the wrong form, or carries both or neither of the two contents." }
+        from "sigstore protobuf-specs, sigstore_bundle.proto" fix "fetch the bundle again or sign again with a current client"
+    UnknownMediaType "unknown-media-type" Deny { "The bundle's media type is not one of v0.1, v0.2 or v0.3." }
+        from "sigstore protobuf-specs, sigstore_bundle.proto" fix "use a bundle of a known version, or a newer DebVisor"
+    BundleRootCertificate "bundle-root-certificate" Deny { "The bundle carries a self-signed root certificate in its chain; roots come from the trust root alone." }
+        from "sigstore protobuf-specs, X509CertificateChain" fix "sign again with a client that leaves the root out"
+    MaterialMismatch "material-mismatch" Deny { "The bundle has a certificate where a key was asked for, or the reverse." }
+        from "docs/reference/cli.md" fix "use --key for a key-signed bundle, --certificate-identity for a keyless one"
+
+    // Signature
+    SignatureInvalid "signature-invalid" Deny { "The signature does not fit the content and the key." }
+        from "FIPS 186-5; DSSE protocol" fix "the artifact or the signature was changed: fetch both again from their source"
+    SignatureMissing "signature-missing" Deny { "The evidence holds no signature, or an empty one." }
+        from "DSSE protocol" fix "sign the artifact, or fetch the whole bundle"
+    SignatureCount "signature-count" Deny { "An envelope must carry exactly one signature." }
+        from "sigstore client specification" fix "sign again; a bundle holds one signature"
+    DigestMismatch "digest-mismatch" Deny { "The artifact's bytes are not the ones that were signed." }
+        from "sigstore client specification" fix "fetch the artifact again; if it still differs, it was replaced"
+    UnsupportedAlgorithm "unsupported-algorithm" Deny { "A key, signature or digest uses an algorithm that is not accepted." }
+        from "sigstore algorithm registry" fix "sign again with ECDSA P-256 or P-384, Ed25519 or RSA of 2048 bits or more"
+    ArtifactBytesRequired "artifact-bytes-required" Undecided { "This signature covers the artifact's bytes; a digest alone does not answer." }
+        from "RFC 8032" fix "give the file itself instead of its digest"
+
+    // Identity
+    IdentityMismatch "identity-mismatch" Deny { "The certificate was issued to another identity than the one asked for. Nothing is normalised; a regexp must match the whole." }
+        from "docs/threat-model.md, identity" fix "compare the identity in the report with the one you expect, byte by byte"
+    IssuerMismatch "issuer-mismatch" Deny { "The certificate's OIDC issuer is another one than the one asked for." }
+        from "Fulcio OID 1.3.6.1.4.1.57264.1.8" fix "compare the issuer in the report with the one you expect, byte by byte"
+    IssuerConflict "issuer-conflict" Deny { "The two issuer extensions of the certificate disagree." }
+        from "Fulcio OID 1.3.6.1.4.1.57264.1.1 and .1.8" fix "do not use this certificate; report it to the authority that issued it"
+    IdentityRequired "identity-required" Deny { "A keyless signature proves nothing until somebody says who was expected to sign." }
+        from "docs/threat-model.md, identity" fix "give --certificate-identity and --certificate-oidc-issuer, or --source-uri with a trusted builder"
+    KeyMismatch "key-mismatch" Deny { "The signature was made by another key than the one given." }
+        from "docs/threat-model.md, identity" fix "check that --key names the publisher's current key"
+
+    // Certificate
+    CertificateMalformed "certificate-malformed" Deny { "A certificate does not parse as DER, or has extra bytes or repeated extensions." }
+        from "RFC 5280" fix "fetch the bundle again"
+    CertificateUntrusted "certificate-untrusted" Deny { "The certificate does not chain to an authority of the trust root." }
+        from "RFC 5280 section 6" fix "check that --trusted-root is the root of the instance that signed"
+    CertificateExpired "certificate-expired" Deny { "The signing time lies outside the certificate's validity." }
+        from "RFC 5280 section 4.1.2.5" fix "sign again; a signature made after expiry cannot be mended"
+    CertificateUsage "certificate-usage" Deny { "The certificate is not for code signing, or is an authority's." }
+        from "RFC 5280 sections 4.2.1.9 and 4.2.1.12" fix "sign with a code-signing certificate"
+    CertificateProfile "certificate-profile" Deny { "The certificate names no or several identities, or lacks what Fulcio's profile demands." }
+        from "Fulcio certificate specification" fix "sign with a certificate from Fulcio"
+    SctMissing "sct-missing" Deny { "The certificate carries no signed certificate timestamp." }
+        from "RFC 6962 section 3.3" fix "sign with a certificate that was logged"
+    SctUntrusted "sct-untrusted" Deny { "The certificate's timestamp is from a log that the trust root does not name, or not for that time." }
+        from "RFC 6962 section 3.2" fix "update the trust root: debvisor trust update"
+    SctInvalid "sct-invalid" Deny { "The certificate's timestamp is forged, damaged or for another certificate." }
+        from "RFC 6962 section 3.2" fix "do not use this certificate"
+
+    // Time
+    TimeMissing "time-missing" Deny { "No trusted clock says when the signature was made." }
+        from "sigstore client specification, establishing a time" fix "sign again with a timestamp authority or a log that gives a signed time"
+    TimeInvalid "time-invalid" Deny { "A time in the evidence is out of range or in the future." }
+        from "sigstore client specification" fix "sign again with a correct clock"
+    TimestampInvalid "timestamp-invalid" Deny { "An RFC 3161 timestamp is damaged, forged or over other bytes." }
+        from "RFC 3161; RFC 5652" fix "fetch the bundle again"
+    TimestampUntrusted "timestamp-untrusted" Deny { "An RFC 3161 timestamp is from an authority that the trust root does not name, or not for that time." }
+        from "RFC 3161 section 2.3" fix "update the trust root: debvisor trust update"
+    TimestampCount "timestamp-count" Deny { "The same timestamp twice, or more than 32 of them." }
+        from "docs/reference/limits.md" fix "sign again with one timestamp per authority"
+    AuthorityWindow "authority-window" Deny { "The trust root's window for a CA, log or timestamp authority does not cover the event." }
+        from "sigstore protobuf-specs, trusted_root.proto" fix "update the trust root: debvisor trust update"
+
+    // Transparency log
+    LogEntryMissing "log-entry-missing" Deny { "The bundle has no transparency log entry." }
+        from "sigstore client specification" fix "sign again with a log"
+    LogUnknown "log-unknown" Deny { "The entry names a log that the trust root does not have." }
+        from "sigstore protobuf-specs, trusted_root.proto" fix "update the trust root: debvisor trust update"
+    LogEntryMalformed "log-entry-malformed" Deny { "A log entry has a bad index, size, body, kind or version." }
+        from "rekor types" fix "fetch the bundle again"
+    LogEntryMismatch "log-entry-mismatch" Deny { "The log entry is about another signature, certificate, digest or algorithm than the bundle." }
+        from "CVE-2022-36056" fix "sign again; the bundle was assembled from parts of others"
+    InclusionMissing "inclusion-missing" Deny { "The entry has no inclusion proof, only a promise or nothing." }
+        from "sigstore client specification" fix "sign again with a current client, or fetch the proof from the log"
+    InclusionInvalid "inclusion-invalid" Deny { "The inclusion proof does not lead to the log's root." }
+        from "RFC 6962 section 2.1.1" fix "fetch the bundle again"
+    ConsistencyInvalid "consistency-invalid" Deny { "The consistency proof does not join the two roots: the log was rewritten, or the proof is damaged." }
+        from "RFC 6962 section 2.1.2" fix "fetch both checkpoints again; if they still disagree, the log forked"
+    ProofMalformed "proof-malformed" Deny { "A Merkle proof file lacks a field, or has an index, size or hash out of range." }
+        from "RFC 6962 section 2.1" fix "see debvisor log inclusion --help for the form"
+    CheckpointMalformed "checkpoint-malformed" Deny { "A checkpoint is not a signed note with origin, size and root." }
+        from "C2SP tlog-checkpoint and signed-note" fix "fetch the bundle again"
+    CheckpointInvalid "checkpoint-invalid" Deny { "No signature on the checkpoint is the log's own." }
+        from "C2SP signed-note" fix "fetch the bundle again"
+    SetInvalid "set-invalid" Deny { "The log's signed entry timestamp is forged or about another entry." }
+        from "rekor, signed entry timestamp" fix "fetch the bundle again"
+
+    // DSSE and in-toto
+    PayloadType "payload-type" Deny { "The envelope's payload type is not in-toto's." }
+        from "in-toto attestation framework, envelope" fix "attest again with payload type application/vnd.in-toto+json"
+    StatementMalformed "statement-malformed" Deny { "The in-toto statement lacks a field, has an unknown type, or no subject." }
+        from "in-toto attestation framework, statement" fix "attest again"
+    SubjectMismatch "subject-mismatch" Deny { "No subject of the statement is this artifact." }
+        from "in-toto attestation framework, statement" fix "use the attestation that was made for this artifact"
+    SubjectDigest "subject-digest" Deny { "A subject has no digest that binds, or digests that contradict." }
+        from "in-toto attestation framework, digest set" fix "attest again with sha256 or sha512 digests"
+    PredicateTypeMismatch "predicate-type-mismatch" Deny { "The attestation is of another predicate type than the one asked for." }
+        from "in-toto attestation framework, statement" fix "compare the type in the report with --predicate-type, byte by byte"
+    PredicateMalformed "predicate-malformed" Deny { "The predicate does not have the form that its type demands." }
+        from "SLSA provenance" fix "attest again with a predicate of the declared type"
+    AttestationMissing "attestation-missing" Deny { "No attestation of the type asked for was given." }
+        from "docs/reference/cli.md" fix "add the attestation with --bundle"
+
+    // Provenance
+    ProvenanceMissing "provenance-missing" Deny { "Something was asked of the provenance, and no SLSA provenance was given." }
+        from "SLSA verifying artifacts" fix "add the provenance with --bundle"
+    ProvenanceConflict "provenance-conflict" Deny { "The predicate says something else than the signing certificate." }
+        from "docs/threat-model.md, provenance" fix "do not use this artifact; somebody wrote a predicate that the build platform does not confirm"
+    SourceMismatch "source-mismatch" Deny { "The artifact was built from another source repository." }
+        from "SLSA verifying artifacts" fix "compare the source in the report with --source-uri"
+    BranchMismatch "branch-mismatch" Deny { "The artifact was built from another branch, or from none." }
+        from "slsa-verifier --source-branch" fix "compare the ref in the report with --source-branch"
+    TagMismatch "tag-mismatch" Deny { "The artifact was built from another tag, or from none." }
+        from "slsa-verifier --source-tag" fix "compare the ref in the report with --source-tag; a branch of the same name is not the tag"
+    VersionedTagMismatch "versioned-tag-mismatch" Deny { "The tag is not a release of the version asked for." }
+        from "slsa-verifier --source-versioned-tag" fix "compare the ref in the report with --source-versioned-tag"
+    BuilderMismatch "builder-mismatch" Deny { "The artifact was built by another builder than the one asked for." }
+        from "SLSA verifying artifacts" fix "compare the builder in the report with --builder-id"
+    BuilderUntrusted "builder-untrusted" Deny { "The builder is not on the list of trusted builders." }
+        from "policies/builders.rego" fix "name the builder with --builder-id, or add it to the builders policy"
+    BuilderRef "builder-ref" Deny { "A trusted builder was used at a branch or commit instead of a release tag." }
+        from "slsa-verifier, reusable workflow reference" fix "call the builder at a release tag: @vX.Y.Z"
+    SelfHostedRunner "self-hosted-runner" Deny { "The build ran on a self-hosted runner, or does not say on which." }
+        from "Fulcio OID 1.3.6.1.4.1.57264.1.11" fix "build on a hosted runner"
+    PackageMismatch "package-mismatch" Deny { "The provenance is for another package name or version." }
+        from "slsa-verifier --package-name, --package-version" fix "compare the subject in the report with --package-name and --package-version"
+
+    // Checksums and archives
+    ChecksumListMalformed "checksum-list-malformed" Deny { "A line of the checksum list is malformed, or the list is empty." }
+        from "coreutils sha256sum" fix "write the list again: debvisor checksum create"
+    ChecksumNameUnsafe "checksum-name-unsafe" Deny { "A name in the checksum list is absolute, leaves the directory or has a NUL." }
+        from "docs/threat-model.md, files" fix "do not use this list; no honest tool writes such names"
+    ChecksumConflict "checksum-conflict" Deny { "The list gives two digests for one name." }
+        from "docs/threat-model.md, files" fix "write the list again: debvisor checksum create"
+    ChecksumMismatch "checksum-mismatch" Deny { "A file does not have the listed digest." }
+        from "coreutils sha256sum" fix "fetch the file again; if it still differs, it was replaced"
+    FileMissing "file-missing" Deny { "A listed file is absent." }
+        from "coreutils sha256sum" fix "fetch the missing file"
+    FileUnlisted "file-unlisted" Deny { "A file is there that nobody listed." }
+        from "docs/threat-model.md, files" fix "remove the file, or list it and sign the list again"
+    ChecksumMissing "checksum-missing" Deny { "The release has no checksum list." }
+        from "docs/reference/release-layout.md" fix "write one: debvisor checksum create"
+    FileUnsafe "file-unsafe" Deny { "A release holds a link or special file where a regular file was expected." }
+        from "docs/threat-model.md, files" fix "replace it by a regular file"
+    ArchiveMalformed "archive-malformed" Deny { "The archive is damaged or of no known form." }
+        from "POSIX pax; PKWARE APPNOTE" fix "fetch the archive again"
+    ArchiveEscape "archive-escape" Deny { "A member's name or link leaves the directory it would be unpacked into." }
+        from "CWE-22" fix "do not unpack this archive"
+    ArchiveSpecial "archive-special" Deny { "A member is a device, a socket or a pipe." }
+        from "docs/threat-model.md, files" fix "do not unpack this archive"
+    ArchiveCollision "archive-collision" Deny { "Two members have the same name, or names that one file system would make one." }
+        from "docs/threat-model.md, files" fix "pack the archive again"
+    ArchiveTooLarge "archive-too-large" Deny { "The archive unpacks to more than the limit." }
+        from "CWE-409" fix "raise --max-unpacked-size if the size is honest"
+
+    // OpenPGP
+    OpenpgpMalformed "openpgp-malformed" Deny { "The signature file is damaged, cut short, or no OpenPGP signature." }
+        from "RFC 9580" fix "fetch the signature again"
+    OpenpgpNotDetached "openpgp-not-detached" Deny { "The file is a message that carries its own text, not a detached signature." }
+        from "RFC 9580 section 10.4" fix "sign with --detach-sign"
+    OpenpgpKeyUnknown "openpgp-key-unknown" Deny { "The signing key is not in the keyring." }
+        from "RFC 9580 section 5.2" fix "add the publisher's key to --openpgp-keyring"
+    OpenpgpKeyNotPinned "openpgp-key-not-pinned" Deny { "The signing key is none of the pinned ones; a user id proves nothing." }
+        from "docs/threat-model.md, OpenPGP" fix "pin the publisher's fingerprint with --openpgp-fingerprint"
+    OpenpgpSignatureBad "openpgp-signature-bad" Deny { "The signature does not fit the artifact." }
+        from "RFC 9580 section 5.2.4" fix "fetch the artifact and the signature again"
+    OpenpgpSignatureExpired "openpgp-signature-expired" Deny { "The signature itself carries an expiry that has passed." }
+        from "RFC 9580 section 5.2.3.18" fix "ask the publisher to sign again"
+    OpenpgpSignatureTime "openpgp-signature-time" Deny { "The signature is older than its key, or from the future." }
+        from "RFC 9580 section 5.2.3.11" fix "ask the publisher to sign again with a correct clock"
+    OpenpgpKeyExpired "openpgp-key-expired" Deny { "The key had expired when it signed, or has since, and validity now was asked for." }
+        from "RFC 9580 section 5.2.3.13" fix "refresh the key, or accept validity at signing: --openpgp-validity at-signing"
+    OpenpgpKeyRevoked "openpgp-key-revoked" Deny { "The key or subkey was revoked." }
+        from "RFC 9580 section 5.2.3.31" fix "use the publisher's new key; a compromised key's signatures are void"
+    OpenpgpAlgorithm "openpgp-algorithm" Deny { "The signature or key uses SHA-1, MD5, short RSA or another weak algorithm." }
+        from "RFC 9580 section 9; NIST SP 800-131A" fix "ask the publisher to sign again with SHA-256 and a modern key"
+    OpenpgpSignatureType "openpgp-signature-type" Deny { "The signature is in text mode or of a type that is not for files." }
+        from "RFC 9580 section 5.2.1" fix "sign in binary mode"
+    OpenpgpNotation "openpgp-notation" Deny { "The signature has a critical notation or subpacket that is not understood." }
+        from "RFC 9580 section 5.2.3.7" fix "sign without it, or use a newer DebVisor"
+    OpenpgpThreshold "openpgp-threshold" Deny { "Fewer distinct pinned keys signed than the threshold demands." }
+        from "docs/threat-model.md, OpenPGP" fix "collect the missing signatures"
+    OpenpgpKeyUnusable "openpgp-key-unusable" Deny { "The key may not sign, or its self-signature is not valid." }
+        from "RFC 9580 section 5.2.3.29" fix "use a key with the signing capability"
+    OpenpgpKeyringUnreadable "openpgp-keyring-unreadable" Undecided { "The keyring cannot be read or holds no key." }
+        from "RFC 9580 section 10.1" fix "export the publisher's keys again: gpg --export --armor"
+
+    // Trust roots
+    TrustRootUnreadable "trust-root-unreadable" Undecided { "The trust root cannot be read or is not a trusted_root.json." }
+        from "sigstore protobuf-specs, trusted_root.proto" fix "fetch it again: debvisor trust update"
+    TrustRootTooOld "trust-root-too-old" Undecided { "The trust root is older than --max-trust-root-age allows." }
+        from "docs/how-to/trust-roots.md" fix "debvisor trust update"
+    TrustRootUnmatched "trust-root-unmatched" Undecided { "The trust root cannot answer for this kind of evidence." }
+        from "sigstore protobuf-specs, trusted_root.proto" fix "name the root of the instance that signed: --trusted-root"
+    TufRejected "tuf-rejected" Deny { "The TUF repository's metadata is forged, expired, rolled back or inconsistent." }
+        from "TUF specification section 5" fix "check the mirror's address and the bootstrap root; a rollback may be an attack"
+    TufUnreachable "tuf-unreachable" Undecided { "The TUF repository could not be reached." }
+        from "TUF specification section 5" fix "check the address and the network, or use an offline bundle"
+    TrustBundleInvalid "trust-bundle-invalid" Deny { "The offline trust bundle is damaged, expired or lacks signatures." }
+        from "docs/how-to/trust-roots.md" fix "fetch the bundle again"
+    TrustBundleRollback "trust-bundle-rollback" Deny { "The offline trust bundle is older than the one in use." }
+        from "docs/how-to/trust-roots.md" fix "fetch the newest bundle"
+    Revoked "revoked" Deny { "The digest, key, identity or policy was revoked by the trust bundle." }
+        from "docs/how-to/trust-roots.md" fix "do not use it; ask its publisher for a new release"
+
+    // Policy
+    PolicyDenied "policy-denied" Deny { "A policy rule said no." }
+        from "the policy that the message names" fix "satisfy the rule, or change the policy"
+    PolicyUnmatched "policy-unmatched" Deny { "No policy matched: nothing said yes." }
+        from "docs/threat-model.md, admission" fix "name a policy that has rules for this input"
+    PolicyUnreadable "policy-unreadable" Deny { "The policy cannot be read or does not compile." }
+        from "docs/how-to/policy.md" fix "run debvisor policy test on it"
+    PolicyFailed "policy-failed" Deny { "The policy's evaluation failed or took too long; an evaluator that fails says no." }
+        from "docs/how-to/policy.md" fix "run debvisor policy eval on the same input"
+    SignatureRequired "signature-required" Deny { "The policy wants a verified signature, and there is none." }
+        from "policies/release.rego" fix "sign the file: debvisor sign, or debvisor seal for the whole release"
+    SbomRequired "sbom-required" Deny { "The policy wants an SBOM, and there is none." }
+        from "policies/release.rego" fix "debvisor sbom generate, then sign it with the release"
+    ProvenanceRequired "provenance-required" Deny { "The policy wants SLSA provenance, and there is none." }
+        from "policies/release.rego" fix "attest the build: debvisor provenance generate"
+    VexRequired "vex-required" Deny { "The policy wants a VEX document, and there is none." }
+        from "policies/release.rego" fix "debvisor vex generate, then sign it with the release"
+
+    // Decisions
+    DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }
+        from "SLSA verification summary; docs/reference/decision.md" fix "decide again and write a new one with --vsa-out"
+    DecisionDenied "decision-denied" Deny { "The summary attestation records a no." }
+        from "SLSA verification summary" fix "mend what the summary's own report names"
+    DecisionPolicy "decision-policy" Deny { "The summary attestation was made under another policy than the one asked for." }
+        from "SLSA verification summary" fix "decide again under the policy in force"
+
+    // Ours
+    InternalError "internal-error" Undecided { "DebVisor itself failed; the answer is unknown and therefore not yes." }
+        from "docs/ARCHITECTURE.md" fix "please report it with the message"
+}
+
+impl Code {
+    /// The stable kebab-case name.
+    pub const fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The code with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
+}

@@ -1,0 +1,67 @@
+//! Every bound on what an outsider controls, in one place. Passing one is a refusal with a code, never a crash.
+//! Sizes are in bytes. `docs/reference/limits.md` lists them for users; a test keeps the two alike.
+
+/// A Sigstore bundle, or one line of a JSON Lines file.
+pub const BUNDLE_BYTES: u64 = 16 * 1024 * 1024;
+/// A file of evidence of any kind that is read whole into memory.
+pub const EVIDENCE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bundles in one JSON Lines file.
+pub const BUNDLES_PER_FILE: usize = 10_000;
+/// Nesting of a JSON document.
+pub const JSON_DEPTH: usize = 128;
+/// Members and elements of a JSON document, all together.
+pub const JSON_NODES: usize = 4_000_000;
+/// A certificate, in DER.
+pub const CERTIFICATE_BYTES: usize = 64 * 1024;
+/// Certificates in a bundle's chain.
+pub const CERTIFICATES: usize = 8;
+/// Log entries in a bundle.
+pub const LOG_ENTRIES: usize = 32;
+/// RFC 3161 timestamps in a bundle.
+pub const TIMESTAMPS: usize = 32;
+/// One RFC 3161 timestamp, in DER.
+pub const TIMESTAMP_BYTES: usize = 64 * 1024;
+/// Hashes in a Merkle proof; a tree of 2^63 leaves needs no more.
+pub const PROOF_HASHES: usize = 64;
+/// Signature lines on a checkpoint.
+pub const CHECKPOINT_SIGNATURES: usize = 64;
+/// A checkpoint's text.
+pub const CHECKPOINT_BYTES: usize = 64 * 1024;
+/// Subjects of one in-toto statement.
+pub const STATEMENT_SUBJECTS: usize = 20_000;
+/// Signed certificate timestamps in a certificate.
+pub const SCTS: usize = 16;
+/// A `trusted_root.json`.
+pub const TRUST_ROOT_BYTES: u64 = 4 * 1024 * 1024;
+/// Authorities and logs of one kind in a trust root.
+pub const TRUST_ROOT_AUTHORITIES: usize = 256;
+/// A checksum list.
+pub const CHECKSUM_LIST_BYTES: u64 = 32 * 1024 * 1024;
+/// Lines of a checksum list.
+pub const CHECKSUM_LINES: usize = 500_000;
+/// An OpenPGP signature file.
+pub const OPENPGP_SIGNATURE_BYTES: u64 = 1024 * 1024;
+/// Signatures in one OpenPGP signature file.
+pub const OPENPGP_SIGNATURES: usize = 64;
+/// An OpenPGP keyring.
+pub const OPENPGP_KEYRING_BYTES: u64 = 32 * 1024 * 1024;
+/// Members of an archive.
+pub const ARCHIVE_MEMBERS: usize = 1_000_000;
+/// A member's name in an archive.
+pub const ARCHIVE_NAME_BYTES: usize = 4096;
+/// What an archive may unpack to when `--max-unpacked-size` does not say.
+pub const ARCHIVE_UNPACKED_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// A Rego policy file.
+pub const POLICY_BYTES: u64 = 4 * 1024 * 1024;
+/// Files of one policy set.
+pub const POLICY_FILES: usize = 1_000;
+/// How long one evaluation of a policy may take, in milliseconds.
+pub const POLICY_TIME_MS: u64 = 10_000;
+/// Reasons that one policy may give for one subject.
+pub const POLICY_REASONS: usize = 1_000;
+/// A managed public key in PEM.
+pub const KEY_BYTES: u64 = 64 * 1024;
+/// Files of a release directory.
+pub const RELEASE_FILES: usize = 100_000;
+/// Artifact bytes that are read into memory where a signature scheme needs all of them (pure Ed25519).
+pub const WHOLE_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;

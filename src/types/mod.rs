@@ -1,0 +1,11 @@
+//! The shared nouns: what every room of the house may name.
+//! Invariant: nothing in here reads a file, a clock or the network.
+
+mod code;
+mod digest;
+pub mod limits;
+mod reason;
+
+pub use code::{Code, CodeInfo, Outcome};
+pub use digest::{Digest, DigestAlgorithm, DigestError};
+pub use reason::{Reason, ReasonCode};

@@ -1,0 +1,2 @@
+//! The specification, against the real binary and the library.
+#![allow(missing_docs)]
