@@ -1,0 +1,72 @@
+# make demo · make test · make bench · make dist
+#
+# Each installs what it needs on a bare Debian 12 machine (apt, as root or by sudo; a no-op where
+# everything is there) and then does its job. Rust itself is the one thing that must be there before.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check vectors deny bench dist check-dist fuzz fmt clean
+
+target   := target/x86_64-unknown-linux-gnu
+debug    := $(target)/debug/debvisor
+release  := $(target)/release/debvisor
+vectors  := ../shared/vectors
+# The families of vectors whose verbs exist. `make vectors sets=merkle` runs one of them.
+sets     := sigstore-conformance,minisigstore,openpgp,slsa-verifier,merkle,checksums,archives,sigstore-js-bundles,sigstore-python
+# How long `make fuzz` spends on each target.
+seconds  := 60
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## Make a small release, gate it, change one byte, gate it again
+	@scripts/needs.sh build demo
+	@cargo build --locked --quiet
+	@scripts/demo.sh $(debug)
+
+test: ## Everything that CI runs: format, lints, tests, shared vectors, dependencies
+	@scripts/needs.sh build test
+	@$(MAKE) --no-print-directory lint check vectors deny
+
+lint: ## Formatting and lints, warnings denied
+	cargo fmt --all -- --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+check: ## The tests of the library and of the real binary
+	cargo test --locked
+
+vectors: ## The shared vectors, where their folder stands beside this one
+	@if [[ -x $(vectors)/run ]]; then \
+	    cargo build --locked --quiet && $(vectors)/run --debvisor $(debug) --only $(sets); \
+	else \
+	    echo "vectors: skipped, there is no $(vectors)"; \
+	fi
+
+deny: ## Licences, bans and sources of every dependency
+	@scripts/needs.sh build deny
+	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+bench: ## Measure ours and the peers in one run; writes docs/BENCHMARKS.md
+	@scripts/needs.sh build bench
+	@cargo build --locked --release --quiet
+	@cargo build --locked --release --quiet --bench figures
+	@python3 scripts/bench.py --debvisor $(release)
+
+dist: ## One static, stripped, reproducible binary with man pages and completions, in dist/
+	@scripts/needs.sh build dist
+	@scripts/dist.sh dist
+	@scripts/check-dist.sh dist
+
+check-dist: ## Build it a second time in another folder: the same SHA-256, or a failure
+	@scripts/check-dist.sh --reproducible dist
+
+fuzz: ## Run every fuzz target for `seconds=60` each (nightly toolchain)
+	@scripts/needs.sh build fuzz
+	@scripts/fuzz.sh $(seconds)
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+clean: ## Remove everything that was built
+	rm -rf target dist fuzz/target

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Installs what the named jobs need on a bare Debian 12 machine; does nothing, quickly, where it is there.
+#
+# usage: scripts/needs.sh build|test|deny|demo|bench|dist|fuzz...
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Debian packages by the program or file that shows that they are there: "package:witness".
+declare -a wanted=()
+needs() { wanted+=("$@"); }
+
+for job in "$@"; do
+    case "$job" in
+        # aws-lc and zstd are compiled from C, and the static C library is linked in.
+        build) needs gcc:gcc libc6-dev:/usr/lib/x86_64-linux-gnu/libc.a make:make
+               needs ca-certificates:/etc/ssl/certs/ca-certificates.crt git:git ;;
+        test) needs gnupg:gpg strace:strace python3:python3 ;;
+        deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
+        demo) needs gnupg:gpg openssl:openssl ;;
+        dist) needs file:file xz-utils:xz ;;
+        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl coreutils:sha256sum
+               needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
+        fuzz) needs g++:g++ ;;
+        *) say "needs.sh: there is no job named $job"; exit 64 ;;
+    esac
+done
+
+there() {
+    case "$1" in
+        # A directory of Python's differs between installs: ask the interpreter instead.
+        */ensurepip) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        /*) [[ -e $1 ]] ;;
+        *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+declare -a missing=()
+for pair in "${wanted[@]}"; do
+    there "${pair#*:}" || missing+=("${pair%%:*}")
+done
+
+if ((${#missing[@]})); then
+    root=()
+    if [[ $(id -u) -ne 0 ]]; then
+        command -v sudo >/dev/null 2>&1 || {
+            say "error: ${missing[*]} must be installed, and this is neither root nor is there sudo"
+            say "hint: as root: apt-get install ${missing[*]}"
+            exit 69
+        }
+        root=(sudo)
+    fi
+    command -v apt-get >/dev/null 2>&1 || {
+        say "error: ${missing[*]} must be installed, and there is no apt-get here"
+        exit 69
+    }
+    say "installing: ${missing[*]}"
+    "${root[@]}" apt-get -qq update
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" \
+        >/dev/null
+fi
+
+# Rust is not taken from Debian 12, whose version is years too old for this edition.
+least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+if ! command -v cargo >/dev/null 2>&1 && [[ -x $HOME/.cargo/bin/cargo ]]; then
+    say "error: cargo is installed but not on the PATH"
+    say "hint: run '. \$HOME/.cargo/env' and again"
+    exit 69
+fi
+command -v cargo >/dev/null 2>&1 || {
+    say "error: cargo was not found; DebVisor builds with stable Rust $least or newer"
+    say "hint: install it with rustup, as the page 'Install Rust' of rust-lang.org says, and run this again"
+    exit 69
+}
+have=$(rustc --version | cut -d' ' -f2)
+if [[ $(printf '%s\n' "$least" "$have" | sort -V | head -1) != "$least" ]]; then
+    say "error: Rust $have is too old; DebVisor builds with $least or newer"
+    say "hint: rustup update stable"
+    exit 69
+fi
+
+for job in "$@"; do
+    case "$job" in
+        deny) scripts/tool-cargo-deny.sh ;;
+        test)
+            for component in rustfmt clippy; do
+                [[ $component = rustfmt ]] && program=cargo-fmt || program=cargo-clippy
+                command -v "$program" >/dev/null 2>&1 || rustup component add "$component"
+            done
+            ;;
+        fuzz)
+            [[ -x target/tools/bin/cargo-fuzz ]] || cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.1
+            ;;
+    esac
+done
