@@ -3,3 +3,6 @@
 #![cfg(test)]
 
 mod architecture;
+
+#[cfg(test)]
+mod world;
