@@ -65,3 +65,11 @@ pub const KEY_BYTES: u64 = 64 * 1024;
 pub const RELEASE_FILES: usize = 100_000;
 /// Artifact bytes that are read into memory where a signature scheme needs all of them (pure Ed25519).
 pub const WHOLE_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
+/// Nesting of a member's directories in an archive.
+pub const ARCHIVE_DEPTH: usize = 256;
+/// The names and link targets of an archive's members, all together.
+pub const ARCHIVE_NAMES_BYTES: u64 = 256 * 1024 * 1024;
+/// What an archive says of one member besides its content: a long name, pax records, extra fields.
+pub const ARCHIVE_METADATA_BYTES: u64 = 1024 * 1024;
+/// Reasons that one file of evidence may give; more are counted and not listed.
+pub const REASONS_PER_FILE: usize = 100;
