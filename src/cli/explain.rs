@@ -10,9 +10,16 @@ pub(super) struct Args {
     /// A reason code, as reports print it; without one, all of them
     #[arg(value_name = "CODE")]
     code: Option<String>,
+    /// Print the page docs/reference/reason-codes.md
+    #[arg(long, hide = true, conflicts_with = "code")]
+    reference: bool,
 }
 
 pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
+    if args.reference {
+        std::io::stdout().lock().write_all(super::report::reference::page().as_bytes())?;
+        return Ok(Ended::Done);
+    }
     let codes = match args.code {
         None => Code::ALL.to_vec(),
         Some(name) => {

@@ -1,6 +1,6 @@
 //! The reason codes: every "no" that DebVisor can say, each with its meaning, its source and its mend.
 //!
-//! A code never changes its meaning and is never reused. `docs/reason-codes.md` is generated from this table.
+//! A code never changes its meaning and is never reused. `docs/reference/reason-codes.md` is generated from this table.
 
 /// What a reason does to a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

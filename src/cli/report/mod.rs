@@ -1,27 +1,56 @@
-//! Writes a [`Report`] in the form that was asked for.
+//! A [`Report`] in, bytes on stdout out, in the form that was asked for: text for people, JSON for programs,
+//! SARIF for code scanning, GitHub's commands, summary and outputs for a workflow's step.
+//! What never happens here: a decision. Nor does any outsider's text reach a terminal, a runner or a page unescaped.
 
-use std::io::Write as _;
+use std::io::{self, Write};
 
 use super::{Context, Format};
 use crate::release::decision::Report;
 
+mod github;
+mod highlights;
+pub mod reference;
+mod sarif;
+mod text;
+mod visible;
+
 /// Prints the report to stdout in the run's format.
+///
+/// A reader that closes the pipe early has seen enough: the decision and the exit code stand.
 ///
 /// # Errors
 /// Where stdout, the job summary or the step output cannot be written.
 pub fn print(report: &Report, context: &Context) -> anyhow::Result<()> {
-    let mut out = anstream::stdout().lock();
-    match context.format {
-        Format::Json | Format::Sarif | Format::Github => {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            writeln!(out)?;
-        }
-        Format::Text => {
-            writeln!(out, "{}", report.decision.name())?;
-            for reason in &report.reasons {
-                writeln!(out, "  {reason}")?;
-            }
-        }
+    let written = match context.format {
+        // Only text has colours; the stream drops them where nobody would see them.
+        Format::Text => text::write(report, &mut anstream::stdout().lock()),
+        format => write(report, format, &mut io::stdout().lock()),
+    };
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    if context.format == Format::Github {
+        github::append(report, &context.environment)?;
     }
     Ok(())
+}
+
+/// Writes the report as `format` to any stream; text comes with its colours.
+///
+/// # Errors
+/// Where the stream cannot be written.
+pub fn write(report: &Report, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        Format::Text => text::write(report, out),
+        Format::Json => write_json(report, out),
+        Format::Sarif => write_json(&sarif::document(report), out),
+        Format::Github => github::write_annotations(report, out),
+    }
+}
+
+fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    out.flush()
 }
