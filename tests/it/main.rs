@@ -4,5 +4,7 @@
 
 mod architecture;
 
+mod codes;
+mod report;
 #[cfg(test)]
 mod world;
