@@ -1,7 +1,31 @@
 //! The only reader of environment variables; every other room is handed values.
 
-use std::env;
 use std::path::PathBuf;
+use std::{env, fmt};
+
+use zeroize::Zeroizing;
+
+/// A text that no log, error or debug print may show; wiped from memory when dropped.
+#[derive(Clone, Default)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
 
 /// What the environment says that a run of the command line depends on.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +41,8 @@ pub struct Environment {
     /// `SOURCE_DATE_EPOCH` in seconds: the time to write into what is made (reproducible-builds.org).
     pub source_date_epoch: Option<i64>,
     /// `DEBVISOR_KEY_PASSWORD`, else `COSIGN_PASSWORD`: the password of a managed private key.
-    pub key_password: Option<String>,
+    /// Set and empty is an empty password, as cosign has it.
+    pub key_password: Option<Secret>,
     /// `XDG_CONFIG_HOME`, else `$HOME/.config`, with `debvisor` below it: the user's policies and trust.
     pub config_dir: Option<PathBuf>,
     /// `XDG_CACHE_HOME`, else `$HOME/.cache`, with `debvisor` below it: what can be fetched again.
@@ -40,7 +65,7 @@ impl Environment {
             github_output: path("GITHUB_OUTPUT"),
             log: text("DEBVISOR_LOG"),
             source_date_epoch: text("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok()),
-            key_password: text("DEBVISOR_KEY_PASSWORD").or_else(|| text("COSIGN_PASSWORD")),
+            key_password: secret("DEBVISOR_KEY_PASSWORD").or_else(|| secret("COSIGN_PASSWORD")),
             config_dir: below("XDG_CONFIG_HOME", ".config"),
             cache_dir: below("XDG_CACHE_HOME", ".cache"),
         }
@@ -50,6 +75,11 @@ impl Environment {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 fn text(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn secret(name: &str) -> Option<Secret> {
+    env::var(name).ok().map(Secret::new)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]

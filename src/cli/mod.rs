@@ -14,6 +14,7 @@ mod checksum;
 mod completions;
 mod explain;
 mod gate;
+mod key;
 mod log;
 mod policy;
 pub mod report;
@@ -67,6 +68,8 @@ enum Command {
     Log(log::Args),
     /// Show, check and update the trust root
     Trust(trust::Args),
+    /// Make managed keys
+    Key(key::Args),
     /// List, evaluate and test policies
     Policy(policy::Args),
     /// Explain a reason code
@@ -156,6 +159,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Archive(args) => archive::run(args, context),
         Command::Log(args) => log::run(args, context),
         Command::Trust(args) => trust::run(args, context),
+        Command::Key(args) => key::run(args, context),
         Command::Policy(args) => policy::run(args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::Completions(args) => completions::run(args, context),

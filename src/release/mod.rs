@@ -10,5 +10,7 @@ pub mod policy;
 
 pub mod decision;
 
+pub mod attest;
+
 pub mod collect;
 pub mod gate;

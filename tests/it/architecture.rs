@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("release::evidence", &["types", "release::artifact"]),
     ("release::trust", &["types", "release::artifact", "release::evidence"]),
     ("release::collect", &["types", "clients", "release::artifact", "release::evidence", "release::trust"]),
-    ("release::attest", &["types", "clients", "release::artifact", "release::evidence"]),
+    ("release::attest", &["types", "clients", "release::artifact", "release::evidence", "release::trust"]),
     ("release::verify", &["types", "release::artifact", "release::evidence", "release::trust"]),
     ("release::policy", &["types", "release::artifact", "release::evidence", "release::trust", "release::verify"]),
     (

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod architecture;
+mod key;
 
 mod codes;
 mod report;

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 pub mod bundle;
+pub mod key;
 pub mod root;
 pub mod tuf;
 

@@ -1,0 +1,3 @@
+//! Makes evidence: private keys, and what is signed with them.
+
+pub mod key;
