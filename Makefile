@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check vectors deny bench dist check-dist fuzz fmt clean
+.PHONY: help demo test lint check vectors deny bench dist check-dist fuzz docs fmt clean
 
 target   := target/x86_64-unknown-linux-gnu
 debug    := $(target)/debug/debvisor
@@ -64,6 +64,11 @@ check-dist: ## Build it a second time in another folder: the same SHA-256, or a 
 fuzz: ## Run every fuzz target for `seconds=60` each (nightly toolchain)
 	@scripts/needs.sh build fuzz
 	@scripts/fuzz.sh $(seconds)
+
+docs: ## Rewrite the reference documents that are generated from the code
+	@scripts/needs.sh build
+	DEBVISOR_UPDATE_DOCS=1 cargo test --locked --quiet --test it reference
+	$(debug) explain --reference > docs/reference/reason-codes.md
 
 fmt: ## Format the sources
 	cargo fmt --all

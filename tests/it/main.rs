@@ -3,9 +3,8 @@
 #![cfg(test)]
 
 mod architecture;
-mod key;
-
 mod codes;
+mod key;
+mod reference;
 mod report;
-#[cfg(test)]
 mod world;
