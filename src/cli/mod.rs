@@ -12,6 +12,7 @@ use crate::release::decision::Decision;
 mod archive;
 mod checksum;
 mod completions;
+mod expect;
 mod explain;
 mod gate;
 mod key;
