@@ -1,1 +1,3 @@
 //! Gathers evidence: the only I/O on the reading side.
+
+pub mod files;

@@ -4,6 +4,8 @@
 
 use sha2::Digest as _;
 
+pub mod proof_file;
+
 /// A SHA-256 node of the tree.
 pub type Hash = [u8; 32];
 
