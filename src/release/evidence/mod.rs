@@ -2,7 +2,15 @@
 //! Invariant: no trust root, no clock, no I/O.
 
 pub mod archive;
+pub mod bundle;
+pub mod certificate;
+pub mod checkpoint;
 pub mod checksums;
 pub mod json;
+pub mod key;
+pub mod log_entry;
 pub mod merkle;
 pub mod openpgp;
+pub mod provenance;
+pub mod statement;
+pub mod timestamp;
