@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::release::policy::PolicyReference;
 use crate::types::{Digest, Outcome, Reason};
 
 pub mod vsa;
@@ -60,15 +61,6 @@ pub struct SubjectReport {
     pub decision: Decision,
     /// What was proved about this subject; the form is documented in docs/reference/report.md.
     pub facts: serde_json::Value,
-}
-
-/// Which policy decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyReference {
-    /// The name or path that the user gave.
-    pub name: String,
-    /// SHA-256 over the policy set's files, in order of their names.
-    pub digest: Digest,
 }
 
 /// Which trust root was used.

@@ -73,3 +73,13 @@ pub const ARCHIVE_NAMES_BYTES: u64 = 256 * 1024 * 1024;
 pub const ARCHIVE_METADATA_BYTES: u64 = 1024 * 1024;
 /// Reasons that one file of evidence may give; more are counted and not listed.
 pub const REASONS_PER_FILE: usize = 100;
+/// Lines of one Rego policy file.
+pub const POLICY_LINES: usize = 200_000;
+/// Rules of one policy set, all files together.
+pub const POLICY_RULES: usize = 5_000;
+/// Characters of one message of a policy.
+pub const POLICY_MESSAGE_CHARS: usize = 4_096;
+/// Numbers that one `numbers.range` of a policy may yield.
+pub const POLICY_RANGE: u64 = 1_000_000;
+/// Stack of the thread that runs a user's policy: the longest chain of rules must fit.
+pub const POLICY_STACK_BYTES: usize = 1024 * 1024 * 1024;

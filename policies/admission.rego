@@ -1,0 +1,5 @@
+package debvisor.admission
+
+import rego.v1
+
+deny contains {"code": "builder-untrusted", "msg": "to be written"}

@@ -1,0 +1,3 @@
+package debvisor.admission_test
+
+import rego.v1

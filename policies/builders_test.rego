@@ -1,0 +1,3 @@
+package debvisor.builders_test
+
+import rego.v1

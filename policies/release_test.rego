@@ -1,0 +1,3 @@
+package debvisor.release_test
+
+import rego.v1

@@ -1,0 +1,92 @@
+//! The policies that DebVisor ships, embedded at build time and compiled when first asked for.
+
+use std::sync::OnceLock;
+
+use super::PolicySet;
+use super::engine::Guard;
+use super::sources::Sources;
+
+/// A policy that DebVisor ships.
+#[derive(Debug, Clone, Copy)]
+pub struct Builtin {
+    /// Its name, as `--policy` takes it.
+    pub name: &'static str,
+    /// What it asks, in a sentence.
+    pub summary: &'static str,
+    /// The parts that it is made of, by their names in [`PARTS`]; a user may override each.
+    pub parts: &'static [&'static str],
+}
+
+/// One embedded policy with its data and its tests.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Its name: `policies/NAME.rego` overrides it.
+    pub name: &'static str,
+    /// File names with their texts; tests are among them.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! embedded {
+    ($($file:literal),*) => {
+        &[$(($file, include_str!(concat!("../../../policies/", $file)))),*]
+    };
+}
+
+/// The policies by name.
+pub const BUILTINS: &[Builtin] = &[
+    Builtin {
+        name: "release",
+        summary: "an expected signer, what was asked of the evidence, and a trusted builder where no signer was named",
+        parts: &["release"],
+    },
+    Builtin {
+        name: "builders",
+        summary: "the provenance is by the builder asked for, or by one on the list, at a release tag",
+        parts: &["builders"],
+    },
+    Builtin {
+        name: "admission",
+        summary: "what may boot: signed by an expected signer, or covered by a passing summary that still holds",
+        parts: &["admission"],
+    },
+];
+
+/// The embedded files by part.
+pub const PARTS: &[Part] = &[
+    Part { name: "release", files: embedded!["release.rego", "release_test.rego"] },
+    Part { name: "builders", files: embedded!["builders.json", "builders.rego", "builders_test.rego"] },
+    Part { name: "admission", files: embedded!["admission.rego", "admission_test.rego"] },
+];
+
+/// The files of a part, owned.
+pub fn part_files(part: &str) -> Vec<(String, String)> {
+    PARTS
+        .iter()
+        .filter(|known| known.name == part)
+        .flat_map(|known| known.files)
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect()
+}
+
+/// The builtin of this name.
+pub fn find(name: &str) -> Option<&'static Builtin> {
+    BUILTINS.iter().find(|builtin| builtin.name == name)
+}
+
+/// The builtin of this name, compiled. A test keeps every one of them compiling.
+pub(super) fn load(name: &str) -> Option<PolicySet> {
+    static RELEASE: OnceLock<Option<PolicySet>> = OnceLock::new();
+    static BUILDERS: OnceLock<Option<PolicySet>> = OnceLock::new();
+    static ADMISSION: OnceLock<Option<PolicySet>> = OnceLock::new();
+    let cell = match name {
+        "release" => &RELEASE,
+        "builders" => &BUILDERS,
+        "admission" => &ADMISSION,
+        _ => return None,
+    };
+    cell.get_or_init(|| {
+        let files = find(name)?.parts.iter().flat_map(|part| part_files(part)).collect();
+        PolicySet::compile(name, Sources::new(name, files).ok()?, Guard::Own).ok()
+    })
+    .clone()
+}
