@@ -77,6 +77,8 @@ pub const REASONS_PER_FILE: usize = 100;
 pub const POLICY_LINES: usize = 200_000;
 /// Rules of one policy set, all files together.
 pub const POLICY_RULES: usize = 5_000;
+/// Rules and functions of a policy that depend on each other in one chain.
+pub const POLICY_CALL_DEPTH: usize = 256;
 /// Characters of one message of a policy.
 pub const POLICY_MESSAGE_CHARS: usize = 4_096;
 /// Numbers that one `numbers.range` of a policy may yield.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, PolicyLengthConfig, Value};
 
+use super::graph::CallGraph;
 use super::sources::{
     DecidingRule, RESERVED_PACKAGE, RuleKind, Sources, deciding_rules, parse_data, rule_name, unreadable,
 };
@@ -45,7 +46,7 @@ impl Prepared {
     /// Compiles the set and finds its rules.
     pub(super) fn new(set: &str, sources: Sources, guard: Guard) -> Result<(Self, Vec<DecidingRule>), Reason> {
         let name = set.to_owned();
-        let built = within(guard, Duration::from_millis(limits::POLICY_TIME_MS), move || build(&name, &sources));
+        let built = within(guard, time_limit(), move || build(&name, &sources));
         let (prototype, rules) = match built {
             Ok(result) => result?,
             Err(failure) => return Err(unreadable(set, failure)),
@@ -77,7 +78,7 @@ impl Prepared {
             let _ = engine.take_prints();
             result.map(|value| (value, engine))
         };
-        let limit = Duration::from_millis(limits::POLICY_TIME_MS) + GRACE;
+        let limit = time_limit() + GRACE;
         match within(self.0.guard, limit, work) {
             Err(failure) => Verdicts::denied(failed(set, failure)),
             Ok(Err(error)) => Verdicts::denied(failed(set, describe(&error))),
@@ -122,7 +123,7 @@ pub(super) fn bounded_engine() -> Result<Engine, Reason> {
     engine.set_strict_builtin_errors(true);
     engine.set_gather_prints(true);
     engine.set_execution_timer_config(ExecutionTimerConfig {
-        limit: Duration::from_millis(limits::POLICY_TIME_MS),
+        limit: time_limit(),
         check_interval: NonZeroU32::new(256).unwrap_or(NonZeroU32::MIN),
     });
     engine.set_policy_length_config(PolicyLengthConfig {
@@ -189,11 +190,13 @@ fn build(set: &str, sources: &Sources) -> Result<(Engine, Vec<DecidingRule>), Re
     let mut engine = bounded_engine()?;
     let mut packages = Vec::new();
     let mut rules: Vec<DecidingRule> = Vec::new();
+    let mut calls = CallGraph::default();
     let mut count = 0_usize;
     for (file, text) in &sources.policies {
         let package = add_policy(&mut engine, file, text)?;
         let Some(module) = engine.get_modules().last() else { continue };
         count += module.policy.len();
+        calls.add(file, &package, module)?;
         for rule in deciding_rules(file, &package, module) {
             if rules.iter().all(|known| known.name != rule.name || known.package != rule.package) {
                 rules.push(rule);
@@ -208,6 +211,7 @@ fn build(set: &str, sources: &Sources) -> Result<(Engine, Vec<DecidingRule>), Re
         )
         .evidence(set));
     }
+    calls.check()?;
     if !rules.iter().any(|rule| rule.kind.decides()) {
         return Err(unmatched(set, &sources.policies, &rules));
     }
@@ -238,6 +242,11 @@ fn unmatched(set: &str, files: &[(String, String)], rules: &[DecidingRule]) -> R
 fn entry_module(rules: &[DecidingRule]) -> String {
     let results: Vec<String> = rules.iter().map(|rule| format!("\t[value | value := {}]", rule.reference())).collect();
     format!("package {RESERVED_PACKAGE}\n\nready := true\n\nresults := [\n{},\n]\n", results.join(",\n"))
+}
+
+/// How long one evaluation may take. The tests of it do not wait for as long as users might have to.
+pub(super) fn time_limit() -> Duration {
+    if cfg!(test) { Duration::from_secs(3) } else { Duration::from_millis(limits::POLICY_TIME_MS) }
 }
 
 /// How much longer than the interpreter's own stopwatch the watch waits.

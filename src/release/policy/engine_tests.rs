@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{PolicySet, Verdicts};
-use crate::types::Code;
+use crate::types::{Code, limits};
 
 fn set(text: &str) -> PolicySet {
     PolicySet::from_sources("test", vec![("test.rego".to_owned(), text.to_owned())]).unwrap()
@@ -275,35 +275,77 @@ fn the_digest_is_over_what_decides() {
     assert_eq!(with(&[("a.rego", rule), ("b.json", "{}")]), with(&[("b.json", "{}"), ("a.rego", rule)]));
 }
 
-#[test]
-fn a_long_chain_of_rules_does_not_break_the_stack() {
-    let mut text = "package main\nimport rego.v1\ndeny contains \"end\" if r0 == 1\n".to_owned();
-    for n in 0..4_900 {
-        text.push_str(&format!("r{n} := r{}\n", n + 1));
+/// A set whose rules or functions call each other in a chain, each call nested as deeply as the parser lets it be.
+fn chain(links: usize, nested: usize, function: bool) -> String {
+    let argument = if function { "(x)" } else { "" };
+    let call = if function { "(1)" } else { "" };
+    let mut text = format!("package main\nimport rego.v1\ndeny contains \"end\" if r0{call} == 1\n");
+    for n in 0..links {
+        let (open, close) = ("abs(".repeat(nested), ")".repeat(nested));
+        text.push_str(&format!("r{n}{argument} := y if {{ y := {open}r{}{call}{close} }}\n", n + 1));
     }
-    text.push_str("r4900 := input.x\n");
-    let set = set(&text);
-    assert_eq!(messages(&set.evaluate(&json!({"x": 1}))), ["end"]);
+    text.push_str(&format!("r{links}{argument} := 1\n"));
+    text
 }
 
 #[test]
-fn a_long_chain_of_functions_does_not_break_the_stack() {
-    let mut text = "package main\nimport rego.v1\ndeny contains \"end\" if f0(1) == 1\n".to_owned();
-    for n in 0..4_900 {
-        text.push_str(&format!("f{n}(x) := y if {{ y := f{}(x) }}\n", n + 1));
+fn the_deepest_chain_that_is_allowed_does_not_break_the_stack() {
+    for function in [false, true] {
+        let set = set(&chain(limits::POLICY_CALL_DEPTH - 2, 28, function));
+        assert_eq!(messages(&set.evaluate(&json!({}))), ["end"]);
     }
-    text.push_str("f4900(x) := x\n");
-    let set = set(&text);
-    assert_eq!(messages(&set.evaluate(&json!({}))), ["end"]);
+}
+
+#[test]
+fn a_longer_chain_is_refused() {
+    for function in [false, true] {
+        assert_eq!(refused(&[("a.rego", &chain(limits::POLICY_CALL_DEPTH, 0, function))]), "input-too-deep");
+        assert_eq!(refused(&[("a.rego", &chain(4_900, 0, function))]), "input-too-deep");
+    }
 }
 
 #[test]
 fn recursion_is_refused() {
-    for text in ["package main\ndeny contains \"x\" if a\na if b\nb if a"] {
+    for text in [
+        "package main\ndeny contains \"x\" if a\na if b\nb if a",
+        "package main\ndeny contains \"x\" if f(1)\nf(x) := f(x)",
+        "package main\ndeny contains \"x\" if f(1)\nf(x) := data.main.g(x)\ng(x) := f(x)",
+        "package main\ndeny contains \"x\" if f(1)\nf(x) := data[\"main\"].g(x)\ng(x) := data.main[\"f\"](x)",
+        "package main\nimport data.main as m\ndeny contains \"x\" if f(1)\nf(x) := m.f(x)",
+        "package main\ndeny contains \"x\" if f(1)\nf(x) := y if { y := g(x) with g as f }\ng(x) := x",
+        "package main\ndeny contains \"x\" if f(1)\nf(x) := y if { y := r }\nr := f(1)",
+        "package main\nimport rego.v1\ndeny contains \"x\" if f(1)\nf(x) := x if x == 2\nelse := f(x)",
+    ] {
         let denied = match PolicySet::from_sources("test", vec![("test.rego".to_owned(), text.to_owned())]) {
             Ok(set) => set.evaluate(&json!({})).denials,
             Err(reason) => vec![reason],
         };
         assert!(!denied.is_empty(), "{text}");
+        assert!(["policy-unreadable", "policy-failed"].contains(&denied[0].code.as_str()), "{text}: {denied:?}");
     }
+}
+
+#[test]
+fn names_that_only_look_alike_are_no_recursion() {
+    for text in [
+        "package main\ndeny contains \"x\" if f(1) == 2\nf(x) := data.lib.f(x)",
+        "package main\nimport data.lib as f\ndeny contains \"x\" if f.f(1) == 2",
+        "package main\ndeny contains \"x\" if { some f; input[f] == 1 }\ncount_of(x) := count(x)",
+    ] {
+        let lib = ("lib.rego".to_owned(), "package lib\nf(x) := x + 1".to_owned());
+        let files = vec![("test.rego".to_owned(), text.to_owned()), lib];
+        let set = PolicySet::from_sources("test", files).unwrap();
+        assert_eq!(messages(&set.evaluate(&json!({"a": 1}))), ["x"], "{text}");
+    }
+}
+
+#[test]
+fn an_endless_policy_is_ended() {
+    // Ten nested loops over a thousand numbers each would take longer than the universe has.
+    let loops: String = (0..10).map(|n| format!("some x{n} in numbers.range(1, 1000); ")).collect();
+    let text = format!("package main\nimport rego.v1\ndeny contains \"never\" if {{ {loops} x0 + x9 == 0 }}");
+    let start = std::time::Instant::now();
+    let verdicts = set(&text).evaluate(&json!({}));
+    assert_eq!(codes(&verdicts), ["policy-failed"]);
+    assert!(start.elapsed() < super::engine::time_limit() * 2);
 }

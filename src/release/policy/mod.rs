@@ -16,6 +16,7 @@ use crate::types::{Digest, Reason};
 
 pub mod builtin;
 mod engine;
+mod graph;
 pub mod input;
 mod sources;
 pub mod testing;

@@ -45,7 +45,7 @@ impl Sources {
             if !names.insert(name.clone()) {
                 return Err(unreadable(&name, "two files of the set have this name"));
             }
-            let list = match name.rsplit_once('.').map(|(stem, extension)| (stem, extension)) {
+            let list = match name.rsplit_once('.') {
                 Some((stem, "rego")) if stem.ends_with("_test") => &mut sources.tests,
                 Some((_, "rego")) => &mut sources.policies,
                 Some((_, "json" | "yaml" | "yml")) => &mut sources.data,
