@@ -5,6 +5,7 @@
 mod architecture;
 mod codes;
 mod key;
+mod openpgp;
 mod reference;
 mod report;
 mod world;
