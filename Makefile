@@ -10,10 +10,11 @@ SHELL := /bin/bash
 
 target   := target/x86_64-unknown-linux-gnu
 debug    := $(target)/debug/debvisor
-release  := $(target)/release/debvisor
 vectors  := ../shared/vectors
 # The families of vectors whose verbs exist. `make vectors sets=merkle` runs one of them.
 sets     := sigstore-conformance,minisigstore,openpgp,slsa-verifier,merkle,checksums,archives,sigstore-js-bundles,sigstore-python
+# `make bench bench-flags=--quick` only sees that it runs.
+bench-flags :=
 # How long `make fuzz` spends on each target.
 seconds  := 60
 
@@ -49,9 +50,7 @@ deny: ## Licences, bans and sources of every dependency
 
 bench: ## Measure ours and the peers in one run; writes docs/BENCHMARKS.md
 	@scripts/needs.sh build bench
-	@cargo build --locked --release --quiet
-	@cargo build --locked --release --quiet --bench figures
-	@python3 scripts/bench.py --debvisor $(release)
+	@scripts/bench.py $(bench-flags)
 
 dist: ## One static, stripped, reproducible binary with man pages and completions, in dist/
 	@scripts/needs.sh build dist

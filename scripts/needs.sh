@@ -20,7 +20,7 @@ for job in "$@"; do
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         demo) needs gnupg:gpg openssl:openssl ;;
         dist) needs file:file xz-utils:xz ;;
-        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl coreutils:sha256sum
+        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
         fuzz) needs g++:g++ ;;
         *) say "needs.sh: there is no job named $job"; exit 64 ;;

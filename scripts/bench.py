@@ -1,0 +1,362 @@
+#!/usr/bin/env python3
+"""Measures ours and its peers in one run, turn about, and writes docs/BENCHMARKS.md. Called by `make bench`.
+
+usage: bench.py [--out FILE] [--quick] [--dev]
+
+Every figure in the document was measured by the run that wrote it. What could not be run is said to be so.
+CPU time is user and system time of the process, as the kernel counts it; a figure is a median.
+"""
+import argparse
+import concurrent.futures
+import datetime
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = 'x86_64-unknown-linux-gnu'
+SIGSTORE_VERIFY = '0.15.1'
+SIGSTORE_PYTHON = '4.5.1'
+CORES = len(os.sched_getaffinity(0))
+
+parser = argparse.ArgumentParser()
+parser.add_argument('--out', default=ROOT / 'docs/BENCHMARKS.md')
+parser.add_argument('--quick', action='store_true', help='a few runs of each, to see that it runs')
+parser.add_argument('--dev', action='store_true', help='measure the dev build, which proves nothing, to try this script')
+opt = parser.parse_args()
+PEERS = ROOT / 'target/peers'
+
+
+def say(text):
+    print(f'bench: {text}', file=sys.stderr, flush=True)
+
+
+def build():
+    """Builds our binary and the bench program; returns where they are."""
+    say('building')
+    command = ['cargo', 'build', '--locked', '--bin', 'debvisor', '--bench', 'figures', '--message-format',
+               'json-render-diagnostics', *([] if opt.dev else ['--release'])]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    made = {message['target']['name']: message['executable'] for message in map(json.loads, done.stdout.splitlines())
+            if message.get('executable')}
+    return made['debvisor'], made['figures']
+
+
+# Measuring
+
+class Run:
+    """One run of a program: wall and CPU seconds."""
+
+    def __init__(self, argv, cwd=None, env=None, expect=0):
+        with tempfile.TemporaryFile() as errors:
+            start = time.perf_counter()
+            child = subprocess.Popen([str(word) for word in argv], cwd=cwd, stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=errors,
+                                     env={**os.environ, 'NO_COLOR': '1', **(env or {})})
+            _, status, usage = os.wait4(child.pid, 0)
+            self.wall = time.perf_counter() - start
+            child.returncode = os.waitstatus_to_exitcode(status)
+            self.cpu = usage.ru_utime + usage.ru_stime
+            if child.returncode != expect:
+                errors.seek(0)
+                said = errors.read().decode(errors='replace').strip()[-600:]
+                raise RuntimeError(f'{pathlib.Path(argv[0]).name} ended with {child.returncode}: {said}')
+
+
+def together(commands, cwd=None):
+    """Several processes at once, as many as there are cores: wall seconds, and CPU seconds of all."""
+    start = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(CORES) as pool:
+        runs = list(pool.map(lambda argv: Run(argv, cwd), commands))
+    return time.perf_counter() - start, sum(run.cpu for run in runs)
+
+
+def turn_about(contenders, rounds):
+    """Runs each contender once a round. Returns the median wall and CPU seconds of each."""
+    rounds = 3 if opt.quick else rounds
+    runs = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, argv in contenders.items():
+            cwd = None
+            if isinstance(argv, tuple):
+                argv, cwd = argv
+            run = Run(argv, cwd)
+            if number > 0:  # the first round warms the caches
+                runs[name].append(run)
+    return {name: (statistics.median(r.wall for r in done), statistics.median(r.cpu for r in done))
+            for name, done in runs.items()}
+
+
+def figures(*words):
+    """One answer of the bench program, benches/figures.rs."""
+    done = subprocess.run([FIGURES, *map(str, words)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def version(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return lines[0].strip() if lines else '?'
+
+
+# Peers
+
+def verify_bundle():
+    """The example program of sigstore-verify, built with our release profile and linked as we are."""
+    program = PEERS / 'bin/verify_bundle'
+    if not program.exists():
+        say('building the example program of sigstore-verify, once')
+        environment = {**os.environ, 'CARGO_PROFILE_RELEASE_LTO': 'off', 'CARGO_PROFILE_RELEASE_STRIP': 'symbols',
+                       'RUSTFLAGS': '-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"'}
+        subprocess.run(['cargo', 'install', '--quiet', '--locked', '--target', TARGET, '--root', PEERS,
+                        '--target-dir', PEERS / 'build', '--example', 'verify_bundle',
+                        f'sigstore-verify@={SIGSTORE_VERIFY}'], check=True, env=environment, cwd=PEERS.parent)
+        shutil.rmtree(PEERS / 'build', ignore_errors=True)
+    return program
+
+
+def sigstore_python():
+    program = PEERS / 'python/bin/sigstore'
+    if not program.exists():
+        say('installing sigstore-python, once')
+        subprocess.run([sys.executable, '-m', 'venv', PEERS / 'python'], check=True)
+        subprocess.run([PEERS / 'python/bin/pip', 'install', '--quiet', '--disable-pip-version-check',
+                        f'sigstore=={SIGSTORE_PYTHON}'], check=True)
+    return program
+
+
+# The four figures
+
+def one_bundle(inputs, signer):
+    say('one bundle per process')
+    artifact, bundle = inputs / '0.bin', inputs / '0.sigstore.json'
+    trust = ['--trusted-root', inputs / 'trusted_root.json']
+    identity = ['--certificate-identity', signer['identity'], '--certificate-oidc-issuer', signer['issuer']]
+    ours = [DEBVISOR, 'verify', artifact, '--bundle', bundle, *trust, *identity]
+    times = turn_about({
+        'debvisor verify': ours,
+        f'sigstore-verify {SIGSTORE_VERIFY}, its example program': [verify_bundle(), *trust, *identity, artifact, bundle],
+    }, 101)
+    times |= turn_about({
+        f'sigstore-python {SIGSTORE_PYTHON}': [
+            sigstore_python(), '--trust-config', inputs / 'trust_config.json', 'verify', 'identity', '--offline',
+            '--bundle', bundle, '--cert-identity', signer['identity'], '--cert-oidc-issuer', signer['issuer'], artifact],
+    }, 11)
+    return times
+
+
+def batch(inputs, signer, count):
+    say(f'{count} bundles in one run')
+    argv = [DEBVISOR, 'verify', *(inputs / f'{n}.bin' for n in range(count))]
+    for number in range(count):
+        argv += ['--bundle', inputs / f'{number}.sigstore.json']
+    identity = ['--certificate-identity', signer['identity'], '--certificate-oidc-issuer', signer['issuer']]
+    argv += ['--trusted-root', inputs / 'trusted_root.json', *identity]
+    wall, cpu = turn_about({'ours': argv}, 11)['ours']
+    bare = figures('signatures', count)
+    peer = together([[verify_bundle(), '--trusted-root', inputs / 'trusted_root.json', *identity,
+                      inputs / f'{n}.bin', inputs / f'{n}.sigstore.json'] for n in range(count)])
+    return {'count': count, 'wall': wall, 'cpu': cpu, 'bare': bare, 'peer': peer}
+
+
+def hashing(work):
+    say('hashing')
+    library = figures('hash', 64 if opt.quick else 512)
+    seconds = 1 if opt.quick else 3
+
+    def speed(*words):
+        done = subprocess.run(['openssl', 'speed', '-elapsed', '-bytes', str(1 << 20), '-seconds', str(seconds), *words,
+                               '-evp', 'sha256'], capture_output=True, text=True, check=True)
+        line = next(line for line in done.stdout.splitlines() if line.lower().startswith(('sha256', 'evp')))
+        return float(re.search(r'([\d.]+)k', line).group(1)) * 1000 / 1e9
+
+    openssl = statistics.median(speed() for _ in range(1 if opt.quick else 3))
+    openssl_all = statistics.median(speed('-multi', str(CORES)) for _ in range(1 if opt.quick else 3))
+
+    size = (128 if opt.quick else 1024) << 20
+    block = os.urandom(16 << 20)
+    names = [f'large-{n}' for n in range(CORES)]
+    for name in names:
+        with open(work / name, 'wb') as file:
+            for _ in range(size // len(block)):
+                file.write(block)
+    one = turn_about({
+        'debvisor checksum create': ([DEBVISOR, 'checksum', 'create', names[0]], work),
+        'openssl dgst -sha256': (['openssl', 'dgst', '-sha256', names[0]], work),
+        'sha256sum': (['sha256sum', names[0]], work),
+    }, 7)
+    every = {'debvisor checksum create': [], 'openssl dgst -sha256': [], 'sha256sum': []}
+    for _ in range(2 if opt.quick else 7):
+        every['debvisor checksum create'].append(Run([DEBVISOR, 'checksum', 'create', *names], work).wall)
+        every['openssl dgst -sha256'].append(together([['openssl', 'dgst', '-sha256', name] for name in names], work)[0])
+        every['sha256sum'].append(together([['sha256sum', name] for name in names], work)[0])
+    for name in names:
+        os.unlink(work / name)
+    return {
+        'library': library, 'openssl': openssl, 'openssl_all': openssl_all,
+        'one': {name: size / 1e9 / wall for name, (wall, _) in one.items()},
+        'every': {name: size * CORES / 1e9 / statistics.median(walls) for name, walls in every.items()},
+    }
+
+
+def detached(work):
+    say('detached OpenPGP signatures')
+    home = tempfile.mkdtemp(prefix='dv-bench-')
+    gpg = ['gpg', '--homedir', home, '--batch', '--quiet', '--no-tty', '--pinentry-mode', 'loopback', '--passphrase', '']
+    answer = {}
+    try:
+        (work / 'artifact').write_bytes(b'a released file\n' * 4096)
+        for algorithm in ('ed25519', 'rsa3072'):
+            who = f'{algorithm}@bench.invalid'
+            subprocess.run([*gpg, '--quick-generate-key', who, algorithm, 'sign', '1y'], check=True, capture_output=True)
+            listing = subprocess.run([*gpg, '--with-colons', '--list-keys', who], check=True, capture_output=True, text=True)
+            fingerprint = next(line.split(':')[9] for line in listing.stdout.splitlines() if line.startswith('fpr:'))
+            ring, signature = work / f'{algorithm}.pgp', work / f'artifact.{algorithm}.sig'
+            subprocess.run([*gpg, '--output', ring, '--export', who], check=True)
+            subprocess.run([*gpg, '--local-user', who, '--output', signature, '--detach-sign', work / 'artifact'],
+                           check=True, capture_output=True)
+            contenders = {
+                'debvisor verify': [DEBVISOR, 'verify', work / 'artifact', '--signature', signature,
+                                    '--openpgp-keyring', ring, '--openpgp-fingerprint', fingerprint],
+                'gpgv': ['gpgv', '--quiet', '--keyring', ring, signature, work / 'artifact'],
+                'sqv': ['sqv', '--keyring', ring, signature, work / 'artifact'],
+            }
+            answer[algorithm] = turn_about({k: v for k, v in contenders.items() if shutil.which(v[0])}, 101)
+    finally:
+        subprocess.run(['gpgconf', '--homedir', home, '--kill', 'all'], capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
+    return answer
+
+
+# The document
+
+def ms(seconds):
+    return f'{seconds * 1000:.1f} ms'
+
+
+def times_table(times, ours):
+    rows = ['| | CPU | wall | CPU beside ours |', '|---|---|---|---|']
+    for name, (wall, cpu) in times.items():
+        rows.append(f'| {name} | {ms(cpu)} | {ms(wall)} | {cpu / times[ours][1]:.2f} |')
+    return rows
+
+
+def met(yes):
+    return 'met' if yes else '**not met**'
+
+
+def document(one, many, hashed, signed, load):
+    flags = pathlib.Path('/proc/cpuinfo').read_text().split('flags', 1)[1].split('\n', 1)[0].split()
+    release = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path('/etc/os-release').read_text())
+    sigstore = next(name for name in one if name.startswith('sigstore-verify'))
+    ratio_one = one['debvisor verify'][1] / one[sigstore][1]
+    ratio_batch = many['wall'] / many['bare']['all_cores_seconds']
+    ratio_hash = hashed['library']['one_core_gb_per_second'] / hashed['openssl']
+    ratio_hash_all = hashed['library']['all_cores_gb_per_second'] / hashed['openssl_all']
+    worst = {which: max((times['debvisor verify'][at] / times['sqv'][at] for times in signed.values() if 'sqv' in times),
+                        default=None) for at, which in ((0, 'wall'), (1, 'CPU'))}
+    lines = [
+        '# Benchmarks',
+        '',
+        'Written by `make bench`: ours and the peers in one run on one machine, turn about, the median of many runs.',
+        'CPU time is user and system time of the whole process. Nothing here was typed in by hand.',
+        '',
+        f'Measured on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}: {CORES} x86-64 cores, '
+        f'SHA extensions {"present" if "sha_ni" in flags else "absent"}, '
+        f'{release.group(1) if release else "Linux"}, {version("rustc", "--version").split(" (")[0]}; '
+        f'load average before the run {load:.2f}.',
+        *(['', '**The machine was busy with other work: read the ratios, not the times.**'] if load > 0.4 * CORES else []),
+        '',
+        '| aim | measured | |',
+        '|---|---|---|',
+        f'| one bundle in at most 0.8 of sigstore-verify\'s CPU | {ratio_one:.2f} | {met(ratio_one <= 0.8)} |',
+        f'| a batch within 1.4 of its bare signature checks | {ratio_batch:.2f} | {met(ratio_batch <= 1.4)} |',
+        f'| hashing at 95 % of openssl\'s in-memory speed, one core | {ratio_hash:.0%} | {met(ratio_hash >= 0.95)} |',
+        f'| the same, all cores | {ratio_hash_all:.0%} | {met(ratio_hash_all >= 0.95)} |',
+    ]
+    if worst['CPU'] is None:
+        lines.append('| a detached signature no slower than sqv | sqv was not there | not measured |')
+    else:
+        lines.append(f'| a detached signature no slower than sqv (CPU, the worse key) | {worst["CPU"]:.2f} | '
+                     f'{met(worst["CPU"] <= 1)} |')
+    lines += [
+        '',
+        '## One bundle per process',
+        '',
+        'A keyless signature over a small file: bundle v0.3, Rekor v1 with a signed entry timestamp, an inclusion proof and a checkpoint.',
+        'Each program gets the trust root and the expected identity and opens no socket.',
+        '',
+        *times_table(one, 'debvisor verify'),
+        '',
+        'The example program of sigstore-verify was built with our own release profile and linked statically, as ours is.',
+        '`debvisor verify` also evaluates its policy and writes its report.',
+        '',
+        '## A batch in one run',
+        '',
+        f'`debvisor verify` over {many["count"]:,} files with a bundle each; every bundle has its own key, certificate, entry and checkpoint.',
+        'The bare checks are the five signatures of each bundle (its certificate by P-384; SCT, entry timestamp, checkpoint and content by P-256) '
+        'by aws-lc-rs alone, their keys parsed beforehand, in parallel on all cores: no parsing, no proofs, no policy.',
+        '',
+        '| | wall | CPU | bundles per second |',
+        '|---|---|---|---|',
+        f'| debvisor verify | {ms(many["wall"])} | {ms(many["cpu"])} | {many["count"] / many["wall"]:,.0f} |',
+        f'| bare signature checks, all cores | {ms(many["bare"]["all_cores_seconds"])} | {ms(many["bare"]["one_core_seconds"])} on one core | '
+        f'{many["count"] / many["bare"]["all_cores_seconds"]:,.0f} |',
+        f'| sigstore-verify\'s example program, a process each, {CORES} at a time | {ms(many["peer"][0])} | {ms(many["peer"][1])} | '
+        f'{many["count"] / many["peer"][0]:,.0f} |',
+        '',
+        '## SHA-256',
+        '',
+        'In memory, in blocks of 1 MiB: our hasher beside `openssl speed -evp sha256`.',
+        'Files: 1 GiB each in memory-backed storage, one, and one a core at a time.',
+        '',
+        '| GB/s | one core | all cores |',
+        '|---|---|---|',
+        f'| our hasher, in memory | {hashed["library"]["one_core_gb_per_second"]:.2f} | {hashed["library"]["all_cores_gb_per_second"]:.2f} |',
+        f'| openssl speed, in memory | {hashed["openssl"]:.2f} | {hashed["openssl_all"]:.2f} |',
+        *(f'| {name}, files | {hashed["one"][name]:.2f} | {hashed["every"][name]:.2f} |' for name in hashed['one']),
+        '',
+        '## A detached OpenPGP signature',
+        '',
+        'Over a file of 64 KiB, with a keyring of one key. '
+        f'gpgv {version("gpgv", "--version").split()[-1]}, {version("sqv", "--version") if shutil.which("sqv") else "no sqv"}.',
+        'gpgv has no pins and decides nothing; sqv and DebVisor check the key against a policy.',
+    ]
+    for algorithm, times in signed.items():
+        lines += ['', f'### {algorithm}', '', *times_table(times, 'debvisor verify')]
+    return '\n'.join(lines) + '\n'
+
+
+DEBVISOR, FIGURES = build()
+
+
+def main():
+    load = os.getloadavg()[0]
+    inputs = ROOT / 'target/bench/inputs'
+    count = 50 if opt.quick else 1000
+    shutil.rmtree(inputs, ignore_errors=True)
+    say(f'making {count} bundles')
+    signer = figures('prepare', inputs, count)
+    with tempfile.TemporaryDirectory(dir='/dev/shm' if os.path.isdir('/dev/shm') else None) as work:
+        work = pathlib.Path(work)
+        one = one_bundle(inputs, signer)
+        many = batch(inputs, signer, count)
+        hashed = hashing(work)
+        signed = detached(work)
+    page = document(one, many, hashed, signed, load)
+    print(page)
+    if opt.quick:
+        say('a quick run: the document is not written')
+    else:
+        pathlib.Path(opt.out).write_text(page)
+        say(f'wrote {os.path.relpath(opt.out, ROOT)}')
+
+
+main()
