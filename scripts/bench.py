@@ -41,8 +41,8 @@ def say(text):
 def build():
     """Builds our binary and the bench program; returns where they are."""
     say('building')
-    command = ['cargo', 'build', '--locked', '--bin', 'debvisor', '--bench', 'figures', '--message-format',
-               'json-render-diagnostics', *([] if opt.dev else ['--release'])]
+    command = [*(['cargo', 'build', '--locked'] if opt.dev else [ROOT / 'scripts/release-build.sh']),
+               '--bin', 'debvisor', '--bench', 'figures', '--message-format', 'json-render-diagnostics']
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     made = {message['target']['name']: message['executable'] for message in map(json.loads, done.stdout.splitlines())
             if message.get('executable')}

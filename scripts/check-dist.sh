@@ -56,8 +56,7 @@ if [[ $reproducible ]]; then
     second=$work/a-second-and-rather-longer-name/of-a-folder
     mkdir -p "$second"
     git ls-files -z | xargs -0 cp --parents --target-directory "$second"
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} CARGO_TARGET_DIR= \
-        bash -c "unset CARGO_TARGET_DIR; exec '$second/scripts/dist.sh' '$second/dist'"
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} "$second/scripts/dist.sh" "$second/dist"
     if ! cmp --quiet "$dist/SHA256SUMS" "$second/dist/SHA256SUMS"; then
         diff "$dist/SHA256SUMS" "$second/dist/SHA256SUMS" >&2 || true
         die "two builds in two folders differ"

@@ -4,8 +4,8 @@
 #
 # usage: scripts/dist.sh [OUTPUT_DIRECTORY]
 #
-# The same commit, toolchain and C compiler give the same bytes in whatever folder: both compilers are told to
-# forget where they are, archives are sorted and owned by nobody, and every time is SOURCE_DATE_EPOCH.
+# The same commit, toolchain and C compiler give the same bytes in whatever folder (scripts/release-build.sh);
+# archives are sorted and owned by nobody, and every time is SOURCE_DATE_EPOCH.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 cd "$root"
@@ -20,26 +20,11 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/n
 export LC_ALL=C TZ=UTC
 umask 022
 
-cargo_home=$(cd "${CARGO_HOME:-$HOME/.cargo}" && pwd -P)
-sysroot=$(rustc --print sysroot)
-build=${CARGO_TARGET_DIR:-$root/target}
-
-# Flags of --config are added to those of .cargo/config.toml; RUSTFLAGS in the environment would replace them.
-unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-forget="'--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$sysroot=/rust'"
-forget+=", '--remap-path-prefix=$build=/target', '--remap-path-prefix=$root=/debvisor'"
-c_forget="-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$build=/target -ffile-prefix-map=$root=/debvisor"
-export CFLAGS_x86_64_unknown_linux_gnu="$c_forget -gno-record-gcc-switches"
-export CXXFLAGS_x86_64_unknown_linux_gnu="$CFLAGS_x86_64_unknown_linux_gnu"
-# Half-built crates of a developer must not leak into a release.
-export CARGO_INCREMENTAL=0
-
-cargo build --locked --release --bin debvisor --target-dir "$build/dist" \
-    --config "target.$target.rustflags = [$forget]"
+scripts/release-build.sh --bin debvisor
 
 rm -rf "$out"
 mkdir -p "$out"
-install -m 755 "$build/dist/$target/release/debvisor" "$out/debvisor"
+install -m 755 "target/dist/$target/release/debvisor" "$out/debvisor"
 
 # The man pages and completions are printed by the binary itself, from the one tree of commands.
 mkdir -p "$out/man" "$out/completions"
@@ -78,7 +63,7 @@ for crate in sequoia-openpgp buffered-reader; do
         mine && $1 == "version" { gsub(/"/, "", $3); printf "%s ", $3 }
         mine && $1 == "checksum" { gsub(/"/, "", $3); print $3 }' Cargo.lock)
     file=$crate-$crate_version.crate
-    cp "$cargo_home"/registry/cache/*/"$file" "$stage/$sources/"
+    cp "${CARGO_HOME:-$HOME/.cargo}"/registry/cache/*/"$file" "$stage/$sources/"
     echo "$checksum  $stage/$sources/$file" | sha256sum --check --quiet --strict
 done
 pack "$stage" "$sources" "$out/$sources.tar.gz"
