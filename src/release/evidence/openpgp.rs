@@ -13,7 +13,7 @@ use sequoia_openpgp::cert::{Cert, CertParser};
 use sequoia_openpgp::crypto::hash::Context;
 use sequoia_openpgp::packet::{Signature, Tag};
 use sequoia_openpgp::parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse as _};
-use sequoia_openpgp::types::HashAlgorithm;
+use sequoia_openpgp::types::{HashAlgorithm, SignatureType};
 use sequoia_openpgp::{KeyHandle, Packet};
 
 use self::armor::{Between, Block};
@@ -101,14 +101,37 @@ impl Keyring {
     /// - `input-too-large` for more than [`OPENPGP_KEYRING_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Reason> {
         within(bytes, OPENPGP_KEYRING_BYTES, "the keyring")?;
+        let mut packets = Packets::default();
+        for block in keyring_blocks(bytes)? {
+            packets.read(&block)?;
+        }
         let mut keyring = Self { certs: BTreeMap::new() };
-        for packets in keyring_packets(bytes)? {
-            keyring.read(&packets)?;
+        for cert in CertParser::from_iter(packets.in_place) {
+            match cert {
+                Ok(cert) if cert.is_tsk() => return Err(private_key()),
+                Ok(cert) => keyring.insert(cert)?,
+                Err(error) if is_unsupported(&error) => {}
+                Err(error) => return Err(damaged_keyring(&error)),
+            }
         }
         if keyring.certs.is_empty() {
             return Err(unreadable("the keyring holds no key that can be used"));
         }
+        for revocation in packets.revocations {
+            keyring.attach(&revocation)?;
+        }
         Ok(keyring)
+    }
+
+    /// One keyring with the keys of both.
+    ///
+    /// # Errors
+    /// `openpgp-keyring-unreadable` where two copies of a key cannot be merged.
+    pub fn join(mut self, other: Self) -> Result<Self, Reason> {
+        for cert in other.certs.into_values() {
+            self.insert(cert)?;
+        }
+        Ok(self)
     }
 
     /// How many keys there are, each with all its subkeys counted as one.
@@ -132,17 +155,16 @@ impl Keyring {
         self.certs().filter(|cert| cert.keys().any(|key| fits(&key.key().key_handle(), handles)))
     }
 
-    fn read(&mut self, packets: &[u8]) -> Result<(), Reason> {
-        let parser = PacketParserBuilder::from_bytes(packets)
-            .and_then(|builder| builder.dearmor(Dearmor::Disabled).max_recursion_depth(0).build())
-            .map_err(|error| unreadable(format!("the keyring is damaged: {error}")))?;
-        for cert in CertParser::from(parser) {
-            match cert {
-                Ok(cert) if cert.is_tsk() => return Err(private_key()),
-                Ok(cert) => self.insert(cert)?,
-                Err(error) if is_unsupported(&error) => {}
-                Err(error) => return Err(unreadable(format!("the keyring is damaged: {error}"))),
-            }
+    /// Puts a revocation to the key that it says made it. One by another hand stays where it stood.
+    fn attach(&mut self, revocation: &Signature) -> Result<(), Reason> {
+        let issuers = revocation.get_issuers();
+        let revoked = self.certs.values_mut().filter(|cert| fits(&cert.primary_key().key().key_handle(), &issuers));
+        for cert in revoked {
+            let (with, _) = cert
+                .clone()
+                .insert_packets([Packet::from(revocation.clone())])
+                .map_err(|error| damaged_keyring(&error))?;
+            *cert = with;
         }
         Ok(())
     }
@@ -157,6 +179,46 @@ impl Keyring {
                 let merged = merged.map_err(|error| unreadable(format!("two copies of a key differ: {error}")))?;
                 entry.insert(merged);
             }
+        }
+        Ok(())
+    }
+}
+
+/// A keyring's packets.
+#[derive(Default)]
+struct Packets {
+    in_place: Vec<Packet>,
+    /// Revocations of keys that stand apart from their key, each to be put where it belongs.
+    revocations: Vec<Signature>,
+}
+
+impl Packets {
+    /// Reads one block. `gpg --gen-revoke` writes a revocation as a block of its own, and people append it to a
+    /// keyring as it is; sequoia would pass over it there.
+    fn read(&mut self, block: &[u8]) -> Result<(), Reason> {
+        let mut key = None;
+        let mut next = PacketParserBuilder::from_bytes(block)
+            .and_then(|builder| {
+                builder.dearmor(Dearmor::Disabled).max_recursion_depth(0).buffer_unread_content().build()
+            })
+            .map_err(|error| damaged_keyring(&error))?;
+        while let PacketParserResult::Some(parser) = next {
+            let (packet, rest) = parser.next().map_err(|error| damaged_keyring(&error))?;
+            next = rest;
+            match &packet {
+                Packet::PublicKey(public) => key = Some(public.key_handle()),
+                Packet::Signature(signature) if signature.typ() == SignatureType::KeyRevocation => {
+                    let issuers = signature.get_issuers();
+                    if !key.as_ref().is_some_and(|key| fits(key, &issuers)) {
+                        self.revocations.push(signature.clone());
+                    }
+                    if key.is_none() {
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            self.in_place.push(packet);
         }
         Ok(())
     }
@@ -361,7 +423,7 @@ const fn is_message(tag: Tag) -> bool {
     )
 }
 
-fn keyring_packets(bytes: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Reason> {
+fn keyring_blocks(bytes: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Reason> {
     // GnuPG's own database starts with a header block, whose magic stands at its ninth byte.
     if bytes.get(8..12) == Some(b"KBXf") {
         return Err(unreadable("the keyring is GnuPG's own database")
@@ -408,6 +470,10 @@ fn not_detached(what: &str) -> Reason {
 
 fn unreadable(message: impl Into<String>) -> Reason {
     Reason::new(Code::OpenpgpKeyringUnreadable, message)
+}
+
+fn damaged_keyring(error: &anyhow::Error) -> Reason {
+    unreadable(format!("the keyring is damaged: {error}"))
 }
 
 fn private_key() -> Reason {

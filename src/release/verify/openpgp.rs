@@ -252,9 +252,11 @@ impl<'a> Judge<'a> {
     fn check_critical(&self, signature: &Signature) -> Result<(), Reason> {
         for subpacket in signature.hashed_area().iter().filter(|subpacket| subpacket.critical()) {
             if let SubpacketValue::NotationData(notation) = subpacket.value() {
+                // A name may be as long as its maker pleases; this much of it tells which one it is.
+                let name: String = notation.name().chars().take(64).collect();
                 return Err(Reason::new(
                     Code::OpenpgpNotation,
-                    format!("the signature has the critical notation {:?}", notation.name()),
+                    format!("the signature has the critical notation {name:?}"),
                 ));
             }
             let rejected = self.policy.critical_subpacket_cutoff(subpacket.tag());

@@ -136,3 +136,25 @@ fn a_version_6_signature_is_verified_with_its_salt() {
     question.artifact.push(b'!');
     question.fails(&["openpgp-signature-bad"]);
 }
+
+#[test]
+fn a_revocation_that_stands_by_itself_in_the_keyring_is_not_passed_over() {
+    let (owner, other) = (Owner::new("2024-01-01"), Owner::new("2024-01-01"));
+    let revocation = owner.revocation("2025-01-01", None);
+    let block = |bytes: &[u8]| armored(Kind::PublicKey, bytes);
+    let keyrings = [
+        [owner.keyring(), revocation.clone()].concat(),
+        [owner.keyring(), other.keyring(), revocation.clone()].concat(),
+        [revocation.clone(), owner.keyring()].concat(),
+        [block(&owner.keyring()), block(&other.keyring()), block(&revocation)].concat(),
+        [block(&revocation), block(&owner.keyring())].concat(),
+    ];
+    for keyring in keyrings {
+        Question::new(sign(&owner.key, "2024-06-01"), keyring.clone(), owner.fingerprint())
+            .fails(&["openpgp-key-revoked"]);
+    }
+    // One that another key made in its own name revokes nothing of this one's.
+    let keyring = [other.keyring(), owner.keyring(), other.revocation("2025-01-01", None)].concat();
+    Question::new(sign(&owner.key, "2024-06-01"), keyring.clone(), owner.fingerprint()).passes();
+    Question::new(sign(&other.key, "2024-06-01"), keyring, other.fingerprint()).fails(&["openpgp-key-revoked"]);
+}

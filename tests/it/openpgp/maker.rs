@@ -146,6 +146,13 @@ impl Owner {
         self
     }
 
+    /// A revocation of the primary key as a file of its own, as `gpg --gen-revoke` writes it.
+    pub(super) fn revocation(&self, at: &str, reason: Option<ReasonForRevocation>) -> Vec<u8> {
+        let primary = self.primary().parts_into_public();
+        let builder = revocation(SignatureType::KeyRevocation, at, reason);
+        serialized(builder.sign_direct_key(&mut pair(&self.key), &primary).unwrap())
+    }
+
     /// Revokes the primary key by the hand of another.
     pub(super) fn revoked_by(mut self, other: &Self, at: &str, reason: Option<ReasonForRevocation>) -> Self {
         let primary = self.primary().parts_into_public();

@@ -49,7 +49,11 @@ pub(super) fn decode(text: &[u8], between: Between) -> Result<Vec<Block>, (usize
             }
             continue;
         };
-        let label = std::str::from_utf8(label).map_err(|_| (number, "a block's label is no text"))?.to_owned();
+        // Labels end up in messages to people: nothing but RFC 9580's own alphabet may.
+        if label.len() > 32 || !label.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ') {
+            return Err((number, "an armored block of an unknown kind"));
+        }
+        let label = String::from_utf8_lossy(label).into_owned();
         if label == CLEARTEXT {
             blocks.push(Block { label, bytes: Vec::new() });
             return Ok(blocks);
@@ -114,7 +118,7 @@ mod tests {
     fn no_prefix_of_a_block_is_a_block() {
         let whole = ONE.trim_end();
         for length in 1..whole.len() {
-            let decoded = decode(whole[..length].as_bytes(), Between::Nothing);
+            let decoded = decode(&whole.as_bytes()[..length], Between::Nothing);
             assert!(decoded.is_err(), "{length} bytes: {decoded:?}");
         }
     }
