@@ -48,7 +48,7 @@ printf 'y' | dd of="$jail/release/app.bin" bs=1 seek=1001 conv=notrunc status=no
 code=0
 inside checksum verify /SHA256SUMS --dir /release --no-unlisted --format json >"$work/report" || code=$?
 [[ $code -eq 1 ]] || die "a changed release ends with $code in a chroot, not 1"
-grep -q '"code": *"digest-mismatch"' "$work/report" || die "a changed release is refused without digest-mismatch"
+grep -q '"code": *"checksum-mismatch"' "$work/report" || die "a changed release is refused without checksum-mismatch"
 echo "check-dist: static, stripped, and at work in an empty chroot"
 
 if [[ $reproducible ]]; then
