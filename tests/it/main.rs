@@ -6,6 +6,7 @@ mod architecture;
 mod codes;
 mod key;
 mod openpgp;
+mod policy;
 mod reference;
 mod report;
 mod world;

@@ -37,7 +37,7 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin {
         name: "release",
         summary: "an expected signer, what was asked of the evidence, and a trusted builder where no signer was named",
-        parts: &["release"],
+        parts: &["release", "builders", "summary"],
     },
     Builtin {
         name: "builders",
@@ -47,7 +47,7 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin {
         name: "admission",
         summary: "what may boot: signed by an expected signer, or covered by a passing summary that still holds",
-        parts: &["admission"],
+        parts: &["admission", "release", "builders", "summary"],
     },
 ];
 
@@ -55,6 +55,7 @@ pub const BUILTINS: &[Builtin] = &[
 pub const PARTS: &[Part] = &[
     Part { name: "release", files: embedded!["release.rego", "release_test.rego"] },
     Part { name: "builders", files: embedded!["builders.json", "builders.rego", "builders_test.rego"] },
+    Part { name: "summary", files: embedded!["summary.rego", "summary_test.rego"] },
     Part { name: "admission", files: embedded!["admission.rego", "admission_test.rego"] },
 ];
 

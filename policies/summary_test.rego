@@ -1,0 +1,3 @@
+package debvisor.summary_test
+
+import rego.v1
