@@ -90,7 +90,7 @@ for job in "$@"; do
             done
             ;;
         fuzz)
-            [[ -x target/tools/bin/cargo-fuzz ]] || cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.1
+            [[ -x target/tools/bin/cargo-fuzz ]] || cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.2
             ;;
     esac
 done

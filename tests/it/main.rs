@@ -5,6 +5,7 @@
 mod architecture;
 mod codes;
 mod key;
+mod offline;
 mod openpgp;
 mod policy;
 mod reference;
