@@ -35,6 +35,24 @@ pub const SCTS: usize = 16;
 pub const TRUST_ROOT_BYTES: u64 = 4 * 1024 * 1024;
 /// Authorities and logs of one kind in a trust root.
 pub const TRUST_ROOT_AUTHORITIES: usize = 256;
+/// A TUF metadata file, the timestamp excepted.
+pub const TUF_METADATA_BYTES: u64 = 2 * 1024 * 1024;
+/// A TUF timestamp.
+pub const TUF_TIMESTAMP_BYTES: u64 = 16 * 1024;
+/// New TUF roots that one update walks through.
+pub const TUF_ROOT_ROTATIONS: u32 = 256;
+/// Roles that one search for a TUF target visits.
+pub const TUF_DELEGATIONS: u32 = 32;
+/// How long one update of the trust root may take when `--timeout` does not say, in seconds.
+pub const TUF_UPDATE_SECONDS: u64 = 120;
+/// A trust bundle, signatures included.
+pub const TRUST_BUNDLE_BYTES: u64 = 32 * 1024 * 1024;
+/// Signatures on a trust bundle.
+pub const TRUST_BUNDLE_SIGNATURES: usize = 64;
+/// Roots, policies, keys and keyrings of a trust bundle, of each kind.
+pub const TRUST_BUNDLE_ITEMS: usize = 1_000;
+/// Revocations in a trust bundle.
+pub const TRUST_BUNDLE_REVOCATIONS: usize = 100_000;
 /// A checksum list.
 pub const CHECKSUM_LIST_BYTES: u64 = 32 * 1024 * 1024;
 /// Lines of a checksum list.
