@@ -1,8 +1,8 @@
 //! `debvisor key`: makes managed keys, and reads one for the verbs that sign.
 //! A private key is written once, for its owner only, and never over another file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, IsTerminal as _, Read as _, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::{Context, Ended, Format, UsageError};
 use crate::config::Secret;
+use crate::release::artifact;
 use crate::release::attest::key::{self, KeyError, PrivateKey};
 use crate::release::trust::key::PublicKey;
 use crate::types::limits;
@@ -122,11 +123,9 @@ pub(super) fn read_public(path: &Path) -> anyhow::Result<PublicKey> {
 }
 
 fn read_bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limits::KEY_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| UsageError::new(format!("cannot read {}: {error}", path.display()), "check the path"))?;
-    Ok(bytes)
+    artifact::read_bounded(path, limits::KEY_BYTES).map_err(|error| {
+        UsageError::new(format!("cannot read {}: {error}", path.display()), "check the path and its permissions").into()
+    })
 }
 
 fn new_password(context: &Context) -> anyhow::Result<Secret> {

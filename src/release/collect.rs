@@ -1,3 +1,4 @@
 //! Gathers evidence: the only I/O on the reading side.
 
 pub mod files;
+pub mod trust_root;

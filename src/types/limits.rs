@@ -43,8 +43,8 @@ pub const TUF_TIMESTAMP_BYTES: u64 = 16 * 1024;
 pub const TUF_ROOT_ROTATIONS: u32 = 256;
 /// Roles that one search for a TUF target visits.
 pub const TUF_DELEGATIONS: u32 = 32;
-/// How long one update of the trust root may take when `--timeout` does not say, in seconds.
-pub const TUF_UPDATE_SECONDS: u64 = 120;
+/// How long one update of the trust root may take when `--timeout` does not say, in milliseconds.
+pub const TUF_UPDATE_MS: u64 = 120_000;
 /// A trust bundle, signatures included.
 pub const TRUST_BUNDLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Signatures on a trust bundle.

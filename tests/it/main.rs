@@ -10,4 +10,5 @@ mod openpgp;
 mod policy;
 mod reference;
 mod report;
+mod trust;
 mod world;

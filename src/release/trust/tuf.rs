@@ -141,6 +141,18 @@ impl Watch {
 }
 
 impl<R: Repository> Watched<R> {
+    /// Metadata chooses names of roles and hashes of targets, and so could lead a reader elsewhere.
+    fn look_at_name(&self, name: &str) -> sigstore_tuf::Result<()> {
+        let odd = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains(['\\', '?', '#', '\0']);
+        if !name.split('/').any(odd) {
+            return Ok(());
+        }
+        let reason = rejected(format!("the metadata names the file `{name}`, which leads out of the repository"));
+        let error = Error::Malformed(reason.message.clone());
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).refused.get_or_insert(reason);
+        Err(error)
+    }
+
     fn look(
         &self,
         name: &str,
@@ -181,6 +193,7 @@ impl<R: Repository> Watched<R> {
 impl<R: Repository> Repository for Watched<R> {
     fn fetch_metadata<'a>(&'a self, name: &'a str, max_length: u64) -> FetchFuture<'a> {
         Box::pin(async move {
+            self.look_at_name(name)?;
             let answer = self.repository.fetch_metadata(name, max_length).await;
             self.look(name, max_length, answer, true)
         })
@@ -188,6 +201,7 @@ impl<R: Repository> Repository for Watched<R> {
 
     fn fetch_target<'a>(&'a self, path: &'a str, max_length: u64) -> FetchFuture<'a> {
         Box::pin(async move {
+            self.look_at_name(path)?;
             let answer = self.repository.fetch_target(path, max_length).await;
             self.look(path, max_length, answer, false)
         })

@@ -1,0 +1,238 @@
+//! The trust root of a run: what the user gave, else what is installed, else what is embedded; and the one writer of
+//! what is installed. Files in, bytes with their origin and age out, or the reason why not.
+//!
+//! Invariant: a root that is there and cannot be read is never passed over for the next one in line, and every file
+//! is replaced in one step: a reader finds the old one or the new one, whole.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sigstore_tuf::MetadataStore;
+
+use crate::release::artifact::read_bounded;
+use crate::release::evidence::json;
+use crate::release::trust::tuf::Versions;
+use crate::release::trust::{self};
+use crate::types::{Code, Digest, Reason, limits};
+
+/// Where a trust root came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `--trusted-root FILE`.
+    Given(PathBuf),
+    /// The installed trust bundle, by the root's name in it.
+    Bundle(String),
+    /// `debvisor trust update` wrote it.
+    Updated(PathBuf),
+    /// It came with the binary: the public-good instance.
+    Embedded,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(path) | Self::Updated(path) => path.display().fmt(f),
+            Self::Bundle(name) => write!(f, "the installed trust bundle, root `{name}`"),
+            Self::Embedded => f.write_str("the embedded public-good root"),
+        }
+    }
+}
+
+/// The trust root of a run. Its bytes are not parsed yet.
+#[derive(Debug, Clone)]
+pub struct SelectedRoot {
+    /// The `trusted_root.json`.
+    pub json: Cow<'static, [u8]>,
+    /// SHA-256 of it.
+    pub digest: Digest,
+    /// When it was made or fetched, where that is known.
+    pub fetched_at: Option<Timestamp>,
+    /// Whole days from then to the time of the run; below zero where its date lies in the future.
+    pub age_days: Option<i64>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl SelectedRoot {
+    /// A root with its age at `now`.
+    pub fn new(json: Cow<'static, [u8]>, fetched_at: Option<Timestamp>, origin: Origin, now: Timestamp) -> Self {
+        const DAY_SECONDS: i64 = 86_400;
+        let age_days = fetched_at.map(|at| now.duration_since(at).as_secs().div_euclid(DAY_SECONDS));
+        Self { digest: Digest::sha256(&json), json, fetched_at, age_days, origin }
+    }
+
+    /// Refuses a root that is older than `max_days`, or whose age nobody can tell: a date in the future is no age.
+    ///
+    /// # Errors
+    /// `trust-root-too-old`.
+    pub fn check_age(&self, max_days: u32) -> Result<(), Reason> {
+        let too_old = |message: String| Reason::new(Code::TrustRootTooOld, message).evidence(self.origin.to_string());
+        match self.age_days {
+            None => Err(too_old("nothing says how old the trust root is".to_owned())),
+            Some(age) if age < 0 => Err(too_old(format!(
+                "the trust root's date, {}, lies in the future: this machine's clock is wrong, or the date is",
+                self.fetched_at.unwrap_or_default()
+            ))),
+            Some(age) if age > i64::from(max_days) => {
+                Err(too_old(format!("the trust root is {age} days old, and at most {max_days} are allowed")))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// Selects the trust root of a run, in this order: the given file; the installed bundle's default root; the updated
+/// root; the embedded one. The first that is there counts, even where it turns out unreadable.
+///
+/// # Errors
+/// `trust-root-unreadable`; for an installed bundle also `trust-bundle-invalid`.
+pub fn select(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<SelectedRoot, Reason> {
+    if let Some(path) = given {
+        return read_file(path, Origin::Given(path.to_owned()), now);
+    }
+    if let Some(dir) = config_dir {
+        let path = updated_path(dir);
+        if path.symlink_metadata().is_ok() {
+            return read_file(&path, Origin::Updated(path.clone()), now);
+        }
+    }
+    let embedded = trust::embedded();
+    Ok(SelectedRoot::new(Cow::Borrowed(embedded.json), Some(embedded.fetched_at), Origin::Embedded, now))
+}
+
+/// Where `debvisor trust update` writes when it is not told: below the user's configuration.
+pub fn updated_path(config_dir: &Path) -> PathBuf {
+    config_dir.join("trust").join("trusted_root.json")
+}
+
+/// The age of a file: by its record, where the record is about these very bytes; else the embedded root's, where it is
+/// a copy of that; else by the file's modification time, which any copy renews and which therefore proves little.
+fn read_file(path: &Path, origin: Origin, now: Timestamp) -> Result<SelectedRoot, Reason> {
+    let json = read_bounded(path, limits::TRUST_ROOT_BYTES).map_err(|error| {
+        Reason::new(Code::TrustRootUnreadable, format!("cannot read {}: {error}", path.display()))
+            .evidence(path.display().to_string())
+    })?;
+    let embedded = trust::embedded();
+    let fetched_at = match Record::beside(path) {
+        Some(record) if record.digest == Digest::sha256(&json) => Some(record.updated_at),
+        _ if json == embedded.json => Some(embedded.fetched_at),
+        _ => fs::metadata(path).and_then(|found| found.modified()).ok().and_then(|time| time.try_into().ok()),
+    };
+    Ok(SelectedRoot::new(Cow::Owned(json), fetched_at, origin, now))
+}
+
+/// What is known of a root that `debvisor trust update` wrote; it stands beside the root, ending in `.origin.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// SHA-256 of the root that it is about.
+    pub digest: Digest,
+    /// When the repository last confirmed that this is the current root.
+    pub updated_at: Timestamp,
+    /// Until when the repository's own word for that holds.
+    pub expires_at: Timestamp,
+    /// The mirror that it came from.
+    pub mirror: String,
+    /// The versions of the metadata that vouched for it.
+    pub versions: Versions,
+}
+
+impl Record {
+    /// The record beside `path`, where there is a sound one.
+    pub fn beside(path: &Path) -> Option<Self> {
+        let bytes = read_bounded(&path.with_extension("origin.json"), limits::TUF_METADATA_BYTES).ok()?;
+        json::parse(&bytes, Code::TrustRootUnreadable).ok()
+    }
+
+    /// Writes `json` to `path` and this record beside it.
+    ///
+    /// The record goes first: whoever stops between the two leaves the old root with a record about other bytes,
+    /// which counts as none.
+    ///
+    /// # Errors
+    /// Where a file cannot be written; the old root is then still there, whole.
+    pub fn install(&self, path: &Path, json: &[u8]) -> io::Result<()> {
+        let mut record = serde_json::to_vec_pretty(self)?;
+        record.push(b'\n');
+        replace(&path.with_extension("origin.json"), &record)?;
+        replace(path, json)
+    }
+}
+
+/// Replaces a file in one step, on disk before it returns.
+///
+/// # Errors
+/// Where the directory cannot be made or written; what was there before is then untouched.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(dir)?;
+    // In the same directory, as a rename is one step only within a file system.
+    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    fs::File::open(dir)?.sync_all()
+}
+
+/// Keeps TUF metadata in a directory of its own, so that the next update refuses anything older.
+///
+/// It is state and no cache: who empties a cache must not thereby make a rollback possible. So it stands beside the
+/// root that it guards, and a read or write that fails is remembered, where `sigstore-tuf` would only log it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Store {
+    /// The store that guards the root at `path`: the directory beside it that ends in `.tuf`.
+    pub fn beside(path: &Path) -> Self {
+        Self { dir: path.with_extension("tuf"), failure: Arc::default() }
+    }
+
+    /// The first read or write that failed, if any did: the guard is then not to be relied on.
+    pub fn take_failure(&self) -> Option<io::Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn failed(&self, act: &str, path: &Path, error: io::Error) -> sigstore_tuf::Error {
+        let again = io::Error::new(error.kind(), format!("{act} {}: {error}", path.display()));
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(again);
+        sigstore_tuf::Error::io(format!("{act} {}", path.display()), error)
+    }
+
+    fn path(&self, name: &str) -> sigstore_tuf::Result<PathBuf> {
+        let plain = !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if plain {
+            Ok(self.dir.join(name))
+        } else {
+            Err(sigstore_tuf::Error::Malformed(format!("`{name}` leads out of the store")))
+        }
+    }
+}
+
+impl MetadataStore for Store {
+    fn load(&self, name: &str) -> sigstore_tuf::Result<Option<Vec<u8>>> {
+        let path = self.path(name)?;
+        match read_bounded(&path, limits::TUF_METADATA_BYTES.max(limits::TRUST_ROOT_BYTES)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("reading", &path, error)),
+        }
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> sigstore_tuf::Result<()> {
+        let path = self.path(name)?;
+        replace(&path, bytes).map_err(|error| self.failed("writing", &path, error))
+    }
+}
