@@ -12,7 +12,7 @@ use super::{Context, Ended, Format, UsageError};
 use crate::config::Secret;
 use crate::release::artifact;
 use crate::release::attest::key::{self, KeyError, PrivateKey};
-use crate::release::trust::key::PublicKey;
+use crate::release::evidence::key::PublicKey;
 use crate::types::limits;
 
 #[derive(Debug, clap::Args)]
@@ -69,13 +69,13 @@ fn print(private: &Path, public: &Path, key: &PublicKey, context: &Context) -> a
     if context.format == Format::Text {
         writeln!(out, "private key  {}", private.display())?;
         writeln!(out, "public key   {}", public.display())?;
-        writeln!(out, "algorithm    {}", key.algorithm())?;
+        writeln!(out, "algorithm    ECDSA P-256")?;
         writeln!(out, "fingerprint  {}", key.fingerprint())?;
     } else {
         let value = serde_json::json!({
             "private_key": private,
             "public_key": public,
-            "algorithm": key.algorithm().name(),
+            "algorithm": "ECDSA P-256",
             "fingerprint": key.fingerprint(),
         });
         serde_json::to_writer_pretty(&mut out, &value)?;
@@ -116,7 +116,7 @@ pub(super) fn read_private(path: &Path, context: &Context) -> anyhow::Result<Pri
 /// A [`UsageError`] where the file cannot be read or holds no key that is accepted.
 pub(super) fn read_public(path: &Path) -> anyhow::Result<PublicKey> {
     let bytes = read_bounded(path)?;
-    PublicKey::parse(&bytes).map_err(|reason| {
+    PublicKey::from_pem(&bytes).map_err(|reason| {
         let hint = reason.hint.unwrap_or_default();
         UsageError::new(format!("cannot use the public key {}: {}", path.display(), reason.message), hint).into()
     })

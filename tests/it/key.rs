@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use debvisor::release::attest::key::PrivateKey;
-use debvisor::release::trust::key::PublicKey;
+use debvisor::release::evidence::key::PublicKey;
 
 fn generate(dir: &Path, password: Option<(&str, &str)>, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_debvisor"));
@@ -30,7 +30,7 @@ fn a_pair_is_written_encrypted_and_for_its_owner_only() {
         let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let private = fs::read(dir.path().join("release.key")).unwrap();
         let key = PrivateKey::load(&private, Some(b"pass word")).unwrap();
-        let public = PublicKey::parse(&fs::read(dir.path().join("release.pub")).unwrap()).unwrap();
+        let public = PublicKey::from_pem(&fs::read(dir.path().join("release.pub")).unwrap()).unwrap();
         assert_eq!(key.public(), &public);
         assert_eq!(printed["fingerprint"], public.fingerprint().to_string());
         assert_eq!(printed["private_key"], "release.key");

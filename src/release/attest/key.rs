@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::release::evidence::json;
-use crate::release::trust::key::{KeyAlgorithm, PublicKey};
+use crate::release::evidence::key::{KeyKind, PublicKey};
 use crate::types::{Code, limits};
 
 /// Why there is no key. None of these carries a byte of the key or of the password.
@@ -59,7 +59,7 @@ enum Pair {
 
 impl std::fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PrivateKey({}, {})", self.public.algorithm(), self.public.fingerprint())
+        write!(f, "PrivateKey({:?})", self.public)
     }
 }
 
@@ -95,7 +95,16 @@ pub fn generate(password: &[u8]) -> Result<KeyFiles, KeyError> {
         .map_err(|_| KeyError::Library("no key could be made"))?;
     let key = PrivateKey::from_pkcs8(pkcs8.as_ref())?;
     let private_pem = seal(pkcs8.as_ref(), password, &random)?;
-    Ok(KeyFiles { private_pem, public_pem: key.public.to_pem(), public: key.public })
+    Ok(KeyFiles { private_pem, public_pem: public_pem(&key.public)?, public: key.public })
+}
+
+/// A public key as the file that others read, with a newline at its end.
+///
+/// # Errors
+/// [`KeyError::Pem`] for a length that no key reaches.
+pub fn public_pem(key: &PublicKey) -> Result<String, KeyError> {
+    pem_rfc7468::encode_string("PUBLIC KEY", pem_rfc7468::LineEnding::LF, key.spki())
+        .map_err(|error| KeyError::Pem(error.to_string()))
 }
 
 impl PrivateKey {
@@ -122,7 +131,7 @@ impl PrivateKey {
     /// Reads PKCS #8 in DER.
     ///
     /// # Errors
-    /// [`KeyError::Unsupported`] for any key that is not of a [`KeyAlgorithm`].
+    /// [`KeyError::Unsupported`] for any key that is not of a kind that DebVisor signs with.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).ok().map(Pair::Ecdsa);
         let pair = ecdsa(&signature::ECDSA_P256_SHA256_ASN1_SIGNING)
@@ -137,7 +146,7 @@ impl PrivateKey {
         };
         let spki = spki.map_err(|_| KeyError::Unsupported)?;
         // The public half is judged like anybody's, so a weak key cannot sign what our own verifier would refuse.
-        let public = PublicKey::from_der(spki.as_ref()).map_err(|_| KeyError::Unsupported)?;
+        let public = PublicKey::from_spki(spki.as_ref()).map_err(|_| KeyError::Unsupported)?;
         Ok(Self { pair, public })
     }
 
@@ -151,9 +160,9 @@ impl PrivateKey {
         self.public.spki()
     }
 
-    /// What it signs with.
-    pub const fn algorithm(&self) -> KeyAlgorithm {
-        self.public.algorithm()
+    /// What kind of key it is.
+    pub const fn kind(&self) -> KeyKind {
+        self.public.kind()
     }
 
     /// Signs `message`; the digest follows from the key. ECDSA signatures are in ASN.1 DER.
@@ -300,11 +309,11 @@ mod tests {
         assert!(is_encrypted(files.private_pem.as_bytes()));
         assert!(!is_encrypted(files.public_pem.as_bytes()));
         let key = PrivateKey::load(files.private_pem.as_bytes(), Some(b"correct horse")).unwrap();
-        let public = PublicKey::parse(files.public_pem.as_bytes()).unwrap();
+        let public = PublicKey::from_pem(files.public_pem.as_bytes()).unwrap();
         assert_eq!(key.public(), &public);
         let signature = key.sign(b"message").unwrap();
-        assert!(public.verifies(b"message", &signature));
-        assert!(!public.verifies(b"massage", &signature));
+        public.verify(b"message", &signature).unwrap();
+        public.verify(b"massage", &signature).unwrap_err();
         let load = |password: Option<&[u8]>| PrivateKey::load(files.private_pem.as_bytes(), password).unwrap_err();
         assert_eq!(load(Some(b"wrong")), KeyError::WrongPassword);
         assert_eq!(load(Some(b"")), KeyError::WrongPassword);
@@ -376,16 +385,17 @@ mod tests {
         let p384 = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P384_SHA384_ASN1_SIGNING, &random).unwrap();
         let p256 = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
         let ed25519 = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
-        for (der, algorithm) in [
-            (p256.as_ref(), KeyAlgorithm::EcdsaP256),
-            (p384.as_ref(), KeyAlgorithm::EcdsaP384),
-            (ed25519.as_ref(), KeyAlgorithm::Ed25519),
-            (rsa.as_ref(), KeyAlgorithm::Rsa),
+        for (der, kind) in [
+            (p256.as_ref(), KeyKind::P256),
+            (p384.as_ref(), KeyKind::P384),
+            (ed25519.as_ref(), KeyKind::Ed25519),
+            (rsa.as_ref(), KeyKind::Rsa),
         ] {
             let key = PrivateKey::load(pem(LABEL_PKCS8, der).as_bytes(), None).unwrap();
-            assert_eq!(key.algorithm(), algorithm);
+            assert_eq!(key.kind(), kind);
             let signature = key.sign(b"message").unwrap();
-            assert!(PublicKey::parse(key.public().to_pem().as_bytes()).unwrap().verifies(b"message", &signature));
+            let public = PublicKey::from_pem(public_pem(key.public()).unwrap().as_bytes()).unwrap();
+            public.verify(b"message", &signature).unwrap();
         }
         let p521 = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P521_SHA512_ASN1_SIGNING, &random).unwrap();
         assert_eq!(PrivateKey::from_pkcs8(p521.as_ref()).unwrap_err(), KeyError::Unsupported);
@@ -415,7 +425,7 @@ d1LFW6IFkxFYzNpdFplZtkHPYHfRjU4Ks43mSVT5DZZg+EB25POvj+H8zQ==
     #[test]
     fn a_key_that_other_code_sealed_opens() {
         let key = PrivateKey::load(SEALED_ELSEWHERE.as_bytes(), Some(b"known answer")).unwrap();
-        assert_eq!(key.public().to_pem(), SEALED_ELSEWHERE_PUBLIC);
+        assert_eq!(public_pem(key.public()).unwrap(), SEALED_ELSEWHERE_PUBLIC);
         // The last newline is not everybody's habit, and some write CRLF.
         PrivateKey::load(SEALED_ELSEWHERE.trim_end().as_bytes(), Some(b"known answer")).unwrap();
         PrivateKey::load(SEALED_ELSEWHERE.replace('\n', "\r\n").as_bytes(), Some(b"known answer")).unwrap();
@@ -425,6 +435,6 @@ d1LFW6IFkxFYzNpdFplZtkHPYHfRjU4Ks43mSVT5DZZg+EB25POvj+H8zQ==
     fn debug_print_shows_no_secret() {
         let files = generate(b"pw").unwrap();
         let key = PrivateKey::load(files.private_pem.as_bytes(), Some(b"pw")).unwrap();
-        assert!(format!("{key:?}").starts_with("PrivateKey(ECDSA P-256, sha256:"));
+        assert!(format!("{key:?}").starts_with("PrivateKey(P256 sha256:"));
     }
 }

@@ -5,7 +5,6 @@
 use jiff::Timestamp;
 
 pub mod bundle;
-pub mod key;
 pub mod listing;
 pub mod root;
 pub mod tuf;

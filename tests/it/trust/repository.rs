@@ -141,18 +141,18 @@ impl Plan {
         let hash = hex(&Sha256::digest(&self.target));
         let prefix = |version: u64| if self.consistent_snapshot { format!("{version}.") } else { String::new() };
 
-        let bytes = self.online(json!({
+        let bytes = self.online(&json!({
             "_type": "targets", "spec_version": "1.0.31", "version": targets, "expires": self.expires[2],
             "targets": {"trusted_root.json": {"length": self.target.len(), "hashes": {"sha256": hash}}},
         }));
         let meta = json!({"targets.json": pin(targets, &bytes)});
         files.insert(format!("{}targets.json", prefix(targets)), bytes);
-        let bytes = self.online(json!({
+        let bytes = self.online(&json!({
             "_type": "snapshot", "spec_version": "1.0.31", "version": snapshot, "expires": self.expires[1], "meta": meta,
         }));
         let meta = json!({"snapshot.json": pin(snapshot, &bytes)});
         files.insert(format!("{}snapshot.json", prefix(snapshot)), bytes);
-        let bytes = self.online(json!({
+        let bytes = self.online(&json!({
             "_type": "timestamp", "spec_version": "1.0.31", "version": timestamp, "expires": self.expires[0], "meta": meta,
         }));
         files.insert("timestamp.json".to_owned(), bytes);
@@ -163,8 +163,8 @@ impl Plan {
         files
     }
 
-    fn online(&self, signed: Value) -> Vec<u8> {
-        let mut signature = self.online_signer.sign(&signed);
+    fn online(&self, signed: &Value) -> Vec<u8> {
+        let mut signature = self.online_signer.sign(signed);
         signature["keyid"] = self.online.id().into();
         json!({"signed": signed, "signatures": [signature]}).to_string().into_bytes()
     }
