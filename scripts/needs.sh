@@ -18,7 +18,7 @@ for job in "$@"; do
                needs ca-certificates:/etc/ssl/certs/ca-certificates.crt git:git ;;
         test) needs gnupg:gpg strace:strace python3:python3 ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
-        demo) needs gnupg:gpg openssl:openssl ;;
+        demo) needs gnupg:gpg ;;
         dist) needs file:file xz-utils:xz ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
