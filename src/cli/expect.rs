@@ -1,7 +1,17 @@
 //! The flags that say what is expected: who must have signed, what the provenance must say, which trust root counts.
 //! `verify` and `gate` flatten the same ones, so that the two can never mean different things by one word.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::UsageError;
+use crate::release::artifact;
+use crate::release::evidence::openpgp::{Keyring, parse_fingerprint};
+use crate::release::policy::input::Expected;
+use crate::release::verify::openpgp::{OpenpgpExpectations, Validity};
+use crate::types::{Code, Reason, limits};
 
 /// Who must have signed, by Sigstore's means.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -65,7 +75,7 @@ pub(super) struct OpenpgpArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) openpgp_keyring: Vec<PathBuf>,
     /// A pinned primary key's whole fingerprint; repeatable
-    #[arg(long, value_name = "FPR")]
+    #[arg(long, value_name = "FPR", requires = "openpgp_keyring")]
     pub(super) openpgp_fingerprint: Vec<String>,
     /// How many of the pinned keys must have signed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -73,6 +83,85 @@ pub(super) struct OpenpgpArgs {
     /// When a signing key must have been valid
     #[arg(long, value_enum, default_value_t = OpenpgpValidity::AtSigning, value_name = "WHEN")]
     pub(super) openpgp_validity: OpenpgpValidity,
+}
+
+impl OpenpgpArgs {
+    /// Whether these flags name anybody whose signature would count.
+    pub(super) const fn names_somebody(&self) -> bool {
+        !self.openpgp_keyring.is_empty()
+    }
+
+    /// What the flags demand.
+    ///
+    /// # Errors
+    /// A usage error for what is no whole fingerprint, or a threshold that the pinned keys can never meet.
+    pub(super) fn expectations(&self, now: Timestamp) -> Result<OpenpgpExpectations, UsageError> {
+        let pin = |text: &String| {
+            parse_fingerprint(text).map_err(|error| {
+                UsageError::new(
+                    format!("--openpgp-fingerprint {text}: {error}"),
+                    "gpg --show-keys --with-fingerprint FILE prints it",
+                )
+            })
+        };
+        let mut pins = self.openpgp_fingerprint.iter().map(pin).collect::<Result<Vec<_>, _>>()?;
+        pins.sort();
+        pins.dedup();
+        let threshold = usize::try_from(self.threshold).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MAX);
+        if !pins.is_empty() && threshold.get() > pins.len() {
+            return Err(UsageError::new(
+                format!("--threshold {threshold} can never be met by {} pinned keys", pins.len()),
+                "name each key that may sign with --openpgp-fingerprint",
+            ));
+        }
+        let validity = match self.openpgp_validity {
+            OpenpgpValidity::AtSigning => Validity::AtSigning,
+            OpenpgpValidity::Now => Validity::Now,
+        };
+        Ok(OpenpgpExpectations { pins, threshold, validity, now })
+    }
+
+    /// Reads the keyrings into one; none where none was given.
+    ///
+    /// # Errors
+    /// `openpgp-keyring-unreadable` or `input-too-large`, naming the file.
+    pub(super) fn keyring(&self) -> Result<Option<Keyring>, Reason> {
+        let mut all: Option<Keyring> = None;
+        for path in &self.openpgp_keyring {
+            let name = path.display().to_string();
+            let keyring = artifact::read_bounded(path, limits::OPENPGP_KEYRING_BYTES)
+                .map_err(|error| Reason::new(Code::OpenpgpKeyringUnreadable, format!("cannot read {name}: {error}")))
+                .and_then(|bytes| Keyring::parse(&bytes))
+                .map_err(|reason| reason.evidence(&name))?;
+            all = Some(match all {
+                Some(all) => all.join(keyring).map_err(|reason| reason.evidence(&name))?,
+                None => keyring,
+            });
+        }
+        Ok(all)
+    }
+}
+
+/// What a policy is told of the flags.
+pub(super) fn policy_input(signer: &SignerArgs, provenance: &ProvenanceArgs, openpgp: &OpenpgpArgs) -> Expected {
+    Expected {
+        certificate_identity: signer.certificate_identity.clone(),
+        certificate_identity_regexp: signer.certificate_identity_regexp.clone(),
+        certificate_oidc_issuer: signer.certificate_oidc_issuer.clone(),
+        certificate_oidc_issuer_regexp: signer.certificate_oidc_issuer_regexp.clone(),
+        key: signer.key.is_some(),
+        openpgp: openpgp.names_somebody(),
+        predicate_type: provenance.predicate_type.clone(),
+        source_uri: provenance.source_uri.clone(),
+        source_branch: provenance.source_branch.clone(),
+        source_tag: provenance.source_tag.clone(),
+        source_versioned_tag: provenance.source_versioned_tag.clone(),
+        builder_id: provenance.builder_id.clone(),
+        package_name: provenance.package_name.clone(),
+        package_version: provenance.package_version.clone(),
+        deny_self_hosted_runners: provenance.deny_self_hosted_runners,
+        ..Expected::default()
+    }
 }
 
 /// When an OpenPGP key must be valid.

@@ -155,7 +155,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
     match command {
         Command::Verify(args) => verify::run(*args, context),
-        Command::Gate(args) => gate::run(*args, context),
+        Command::Gate(args) => gate::run(&args, context),
         Command::Checksum(args) => checksum::run(args, context),
         Command::Archive(args) => archive::run(args, context),
         Command::Log(args) => log::run(args, context),

@@ -1,1 +1,395 @@
-//! A whole release in one run: every file accounted for, and one decision.
+//! A whole release in, one report out that names every refused file (docs/reference/release-layout.md).
+//!
+//! 1. The names say what each file is for ([`layout::roles`]).
+//! 2. The evidence is parsed ([`Evidence::read`]), which says how each file has to be hashed; each is hashed once.
+//! 3. What was signed itself is judged first, lists among it ([`judge`]).
+//! 4. Every file is held against every list; what no list names is a no.
+//! 5. What nobody expected vouches for, directly or by a signed list, is a no.
+//! 6. The policy has the last word over each artifact that nothing speaks against.
+//!
+//! Invariant: no I/O and no clock; the caller hands in a reader, digests and `now`. Nothing is skipped: a file is
+//! either proved or named in a reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rayon::prelude::*;
+
+use super::artifact::Artifact;
+use super::decision::{Decision, Report, SubjectReport};
+use super::evidence::checksums::ChecksumList;
+use super::evidence::document::{self, Document};
+use super::evidence::openpgp::{ArtifactHasher, ArtifactHashes, DetachedSignatures, Keyring};
+use super::verify::Facts;
+use super::verify::member::{self, Companion};
+use super::verify::openpgp::{OpenpgpExpectations, SignatureFile};
+use crate::types::{Code, DigestAlgorithm, Reason, limits};
+
+pub mod layout;
+
+use layout::Role;
+
+/// Reads a file of the release, of at most so many bytes.
+pub type Read<'a> = dyn Fn(&str, u64) -> Result<Vec<u8>, Reason> + Sync + 'a;
+
+/// What a policy says of one artifact: reasons against it, and warnings.
+pub type Policy<'a> = dyn Fn(&Artifact, &Facts) -> (Vec<Reason>, Vec<Reason>) + Sync + 'a;
+
+/// Whose word counts.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// The OpenPGP keys that must have signed, where any were named.
+    pub openpgp: Option<(&'a Keyring, &'a OpenpgpExpectations)>,
+    /// The policy over each artifact.
+    pub policy: &'a Policy<'a>,
+    /// The time of the run.
+    pub now: Timestamp,
+}
+
+impl Question<'_> {
+    /// Whether anybody at all was named whose signature would count.
+    const fn names_somebody(&self) -> bool {
+        self.openpgp.is_some()
+    }
+}
+
+/// A release's evidence, parsed before any artifact is read.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    roles: BTreeMap<String, Role>,
+    lists: Vec<ChecksumList>,
+    /// By the signed file's name: the signature files over it.
+    signatures: BTreeMap<String, Vec<(String, DetachedSignatures)>>,
+    documents: BTreeMap<String, Document>,
+    reasons: Vec<Reason>,
+    /// Evidence of a kind for which nobody was named.
+    unjudged: Vec<String>,
+}
+
+/// What one file of evidence turned out to be.
+enum Parsed {
+    List(ChecksumList),
+    Signature { over: String, signatures: DetachedSignatures },
+    Document(Document),
+    Unjudged,
+    Nothing,
+}
+
+impl Evidence {
+    /// Reads and parses every file whose role is to speak for others.
+    /// What cannot be read or parsed is kept as a reason.
+    pub fn read(roles: BTreeMap<String, Role>, question: &Question<'_>, read: &Read<'_>) -> Self {
+        let parsed: Vec<_> = roles.par_iter().map(|(name, role)| (name, parse(name, role, question, read))).collect();
+        let mut evidence = Self::default();
+        for (name, parsed) in parsed {
+            match parsed {
+                Ok(Parsed::List(list)) => evidence.lists.push(list),
+                Ok(Parsed::Signature { over, signatures }) => {
+                    evidence.signatures.entry(over).or_default().push((name.clone(), signatures));
+                }
+                Ok(Parsed::Document(document)) => {
+                    evidence.documents.insert(name.clone(), document);
+                }
+                Ok(Parsed::Unjudged) => evidence.unjudged.push(name.clone()),
+                Ok(Parsed::Nothing) => {}
+                Err(reasons) => evidence.reasons.extend(reasons.into_iter().map(|reason| reason.subject(name))),
+            }
+        }
+        evidence.roles = roles;
+        evidence
+    }
+
+    /// How the file of this name has to be hashed.
+    pub fn algorithms(&self, name: &str) -> Vec<DigestAlgorithm> {
+        let mut algorithms: Vec<_> = self.lists.iter().flat_map(|list| list.algorithms(name)).collect();
+        // The report names every file by this one, and so do SBOMs and attestations.
+        algorithms.push(DigestAlgorithm::Sha256);
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        algorithms
+    }
+
+    /// What else has to see the file's bytes go by, where OpenPGP signatures are over it.
+    pub fn openpgp_hasher(&self, name: &str) -> Option<ArtifactHasher> {
+        let files = self.signatures.get(name)?;
+        Some(ArtifactHasher::new(files.iter().map(|(_, signatures)| signatures)))
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.roles.keys().map(String::as_str)
+    }
+
+    fn role(&self, name: &str) -> &Role {
+        self.roles.get(name).unwrap_or(&Role::Artifact)
+    }
+
+    /// A list is not in itself, and neither is a signature over it.
+    fn needs_line(&self, name: &str) -> bool {
+        match self.role(name) {
+            Role::ChecksumList => false,
+            Role::OpenpgpSignature { over } | Role::Bundle { over } => *self.role(over) != Role::ChecksumList,
+            Role::Artifact | Role::Attestations | Role::Sbom | Role::Vex => true,
+        }
+    }
+}
+
+fn parse(name: &str, role: &Role, question: &Question<'_>, read: &Read<'_>) -> Result<Parsed, Vec<Reason>> {
+    let one = |reason: Reason| vec![reason.evidence(name)];
+    match role {
+        Role::Artifact => Ok(Parsed::Nothing),
+        Role::ChecksumList => {
+            let bytes = read(name, limits::CHECKSUM_LIST_BYTES).map_err(one)?;
+            ChecksumList::parse(&bytes, name).map(Parsed::List)
+        }
+        Role::OpenpgpSignature { over } if question.openpgp.is_some() => {
+            let bytes = read(name, limits::OPENPGP_SIGNATURE_BYTES).map_err(one)?;
+            let signatures = DetachedSignatures::parse(&bytes).map_err(one)?;
+            Ok(Parsed::Signature { over: over.clone(), signatures })
+        }
+        Role::OpenpgpSignature { .. } | Role::Bundle { .. } | Role::Attestations => Ok(Parsed::Unjudged),
+        Role::Sbom | Role::Vex => {
+            let kind = if *role == Role::Sbom { document::Kind::Sbom } else { document::Kind::Vex };
+            let bytes = read(name, limits::EVIDENCE_BYTES).map_err(one)?;
+            Document::parse(kind, &bytes).map(Parsed::Document).map_err(one)
+        }
+    }
+}
+
+/// A file of the release after it was hashed.
+#[derive(Debug)]
+pub struct Member {
+    /// Its name and digests.
+    pub artifact: Artifact,
+    /// What OpenPGP signatures over it are completed with.
+    pub openpgp: Option<ArtifactHashes>,
+}
+
+/// Judges the whole release. `unreadable` are the reasons for files that could not be hashed.
+pub fn judge(evidence: &Evidence, members: &[Member], unreadable: Vec<Reason>, question: &Question<'_>) -> Report {
+    let release = Release::new(evidence, members, question);
+    let outcomes: Vec<Outcome> = members.par_iter().map(|member| release.outcome(member)).collect();
+    let mut reasons = release.of_the_whole();
+    reasons.extend(unreadable);
+    reasons.extend(evidence.reasons.iter().cloned());
+    reasons.extend(release.missing());
+    let mut warnings = release.unjudged();
+    let mut facts = BTreeMap::new();
+    for (member, outcome) in members.iter().zip(outcomes) {
+        reasons.extend(outcome.reasons);
+        warnings.extend(outcome.warnings);
+        facts.insert(member.artifact.name.as_str(), outcome.facts);
+    }
+    let mut report = Report::new(subjects(evidence, members, &facts, &reasons), reasons, question.now);
+    report.warnings = warnings;
+    report
+}
+
+/// What is known once everything that was signed itself has been judged.
+struct Release<'a> {
+    evidence: &'a Evidence,
+    question: &'a Question<'a>,
+    members: BTreeMap<&'a str, &'a Member>,
+    /// By name: what signatures over the file itself prove.
+    own: BTreeMap<&'a str, (Facts, Vec<Reason>)>,
+    documents: Vec<Proved<'a>>,
+}
+
+/// A document of the release with what was proved of its own file.
+struct Proved<'a> {
+    file: &'a Artifact,
+    document: &'a Document,
+    facts: Facts,
+    /// The artifact that its name says it is about.
+    about: Option<&'a str>,
+}
+
+struct Outcome {
+    facts: Facts,
+    reasons: Vec<Reason>,
+    warnings: Vec<Reason>,
+}
+
+impl<'a> Release<'a> {
+    fn new(evidence: &'a Evidence, members: &'a [Member], question: &'a Question<'a>) -> Self {
+        let own = members
+            .par_iter()
+            .map(|member| (member.artifact.name.as_str(), own_signatures(evidence, member, question)))
+            .collect();
+        let members = members.iter().map(|member| (member.artifact.name.as_str(), member)).collect();
+        let mut release = Self { evidence, question, members, own, documents: Vec::new() };
+        release.documents =
+            evidence.documents.iter().filter_map(|(name, document)| release.prove(name, document)).collect();
+        release
+    }
+
+    /// Everything about one file.
+    fn outcome(&self, member: &Member) -> Outcome {
+        let artifact = &member.artifact;
+        let role = self.evidence.role(&artifact.name);
+        let (mut facts, mut reasons) = self.proved(artifact);
+        if *role == Role::Artifact {
+            let (documented, against) = self.documented(artifact);
+            facts.merge(documented);
+            reasons.extend(against);
+        }
+        let mut warnings = Vec::new();
+        // Where the evidence already says no, a policy could only add an echo.
+        if reasons.is_empty() && !role.is_evidence() {
+            if facts.is_vouched_for() {
+                if *role == Role::Artifact {
+                    (reasons, warnings) = (self.question.policy)(artifact, &facts);
+                }
+            } else if self.question.names_somebody() {
+                reasons.push(self.nobody_vouches(artifact));
+            }
+        }
+        let about = |reason: Reason| if reason.subject.is_none() { reason.subject(&artifact.name) } else { reason };
+        Outcome {
+            facts,
+            reasons: reasons.into_iter().map(about).collect(),
+            warnings: warnings.into_iter().map(about).collect(),
+        }
+    }
+
+    /// What signatures over the file and lists that name it prove.
+    fn proved(&self, artifact: &Artifact) -> (Facts, Vec<Reason>) {
+        let name = artifact.name.as_str();
+        let (mut facts, mut reasons) = self.own.get(name).cloned().unwrap_or_default();
+        let mut is_listed = false;
+        for list in self.evidence.lists.iter().filter(|list| !list.of_name(name).is_empty()) {
+            is_listed = true;
+            let unproved = Facts::default();
+            let list_facts = self.own.get(list.file_name()).map_or(&unproved, |(facts, _)| facts);
+            let (listed, against) = member::listed(list, list_facts, artifact);
+            facts.merge(listed);
+            reasons.extend(against);
+        }
+        if !is_listed && self.evidence.needs_line(name) {
+            reasons.extend(self.unlisted(name));
+        }
+        (facts, reasons)
+    }
+
+    fn prove(&self, name: &'a str, document: &'a Document) -> Option<Proved<'a>> {
+        let file = &self.members.get(name)?.artifact;
+        let about = layout::named_after(name).filter(|about| self.members.contains_key(about));
+        Some(Proved { file, document, facts: self.proved(file).0, about })
+    }
+
+    fn documented(&self, artifact: &Artifact) -> (Facts, Vec<Reason>) {
+        let mut facts = Facts::default();
+        let mut reasons = Vec::new();
+        for proved in &self.documents {
+            let companion = Companion {
+                file: proved.file,
+                document: proved.document,
+                facts: &proved.facts,
+                named_after: proved.about == Some(artifact.name.as_str()),
+                is_general: proved.about.is_none(),
+            };
+            let (documented, against) = member::documented(&companion, artifact);
+            facts.merge(documented);
+            reasons.extend(against);
+        }
+        (facts, reasons)
+    }
+
+    fn unlisted(&self, name: &str) -> Option<Reason> {
+        match self.evidence.lists.as_slice() {
+            // Said once, of the whole release.
+            [] => None,
+            [list] => Some(list.unlisted(name)),
+            lists => {
+                let message = format!("`{name}` is there, and none of {} lists names it", lists.len());
+                Some(Reason::new(Code::FileUnlisted, message).subject(name))
+            }
+        }
+    }
+
+    fn nobody_vouches(&self, artifact: &Artifact) -> Reason {
+        let name = &artifact.name;
+        match self.evidence.lists.iter().find(|list| !list.of_name(name).is_empty()) {
+            Some(list) => {
+                let list = list.file_name();
+                let message = format!("no expected signer vouches for `{name}`, nor for `{list}`, which lists it");
+                Reason::new(Code::SignatureRequired, message)
+                    .evidence(list)
+                    .hint(format!("sign the list: gpg --detach-sign --armor {list}"))
+            }
+            None => Reason::new(Code::SignatureRequired, format!("no expected signer vouches for `{name}`")),
+        }
+    }
+
+    /// Reasons that are about no file in particular.
+    fn of_the_whole(&self) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let has_list = self.evidence.roles.values().any(|role| *role == Role::ChecksumList);
+        if !has_list {
+            reasons.push(Reason::new(Code::ChecksumMissing, "the release has no checksum list, such as SHA256SUMS"));
+        }
+        if !self.question.names_somebody() {
+            let reason = Reason::new(Code::IdentityRequired, "nobody was named who must have signed this release");
+            reasons.push(reason.hint(
+                "name the signer: --openpgp-keyring with --openpgp-fingerprint, --key, \
+                 or --certificate-identity with --certificate-oidc-issuer",
+            ));
+        }
+        reasons
+    }
+
+    /// Names that a list has and the release has not.
+    fn missing(&self) -> Vec<Reason> {
+        let there = |name: &str| self.evidence.roles.contains_key(name);
+        let missing = |list: &'a ChecksumList| list.names().filter(|name| !there(name)).map(|name| list.missing(name));
+        self.evidence.lists.iter().flat_map(missing).collect()
+    }
+
+    fn unjudged(&self) -> Vec<Reason> {
+        let warn = |name: &String| {
+            let message = format!("`{name}` was not judged: nobody was named for evidence of its kind");
+            Reason::new(Code::EvidenceUnjudged, message).evidence(name)
+        };
+        self.evidence.unjudged.iter().map(warn).collect()
+    }
+}
+
+fn own_signatures(evidence: &Evidence, member: &Member, question: &Question<'_>) -> (Facts, Vec<Reason>) {
+    let name = member.artifact.name.as_str();
+    let (Some(files), Some((keyring, expected))) = (evidence.signatures.get(name), question.openpgp) else {
+        return Default::default();
+    };
+    let files: Vec<_> = files.iter().map(|(evidence, signatures)| SignatureFile { evidence, signatures }).collect();
+    member::signed(&files, member.openpgp.as_ref(), keyring, expected)
+}
+
+/// Artifacts and documents, and whatever else has a reason against it: missing files and bad evidence too.
+fn subjects(
+    evidence: &Evidence,
+    members: &[Member],
+    facts: &BTreeMap<&str, Facts>,
+    reasons: &[Reason],
+) -> Vec<SubjectReport> {
+    let mut against: BTreeMap<Option<&str>, Vec<&Reason>> = BTreeMap::new();
+    for reason in reasons {
+        against.entry(reason.subject.as_deref()).or_default().push(reason);
+    }
+    // What speaks against the whole release speaks against each file of it.
+    let whole = Decision::from_reasons(against.remove(&None).unwrap_or_default());
+    let members: BTreeMap<&str, &Member> =
+        members.iter().map(|member| (member.artifact.name.as_str(), member)).collect();
+    let proved = members.keys().copied().filter(|name| !evidence.role(name).is_evidence());
+    let names: BTreeSet<&str> = proved.chain(against.keys().copied().flatten()).collect();
+    names
+        .into_iter()
+        .map(|name| SubjectReport {
+            name: name.to_owned(),
+            digest: members.get(name).map(|member| member.artifact.digest_set()).unwrap_or_default(),
+            decision: match (whole, Decision::from_reasons(against.get(&Some(name)).into_iter().flatten().copied())) {
+                (Decision::Allow, own) | (Decision::Undecided, own @ Decision::Deny) => own,
+                (whole, _) => whole,
+            },
+            facts: facts.get(name).map_or(serde_json::Value::Null, Facts::to_json),
+        })
+        .collect()
+}

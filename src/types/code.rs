@@ -69,6 +69,8 @@ codes! {
         from "RFC 8259 section 4" fix "regenerate the document; no honest tool writes a member twice"
     EvidenceMissing "evidence-missing" Undecided { "Evidence that the question needs was not given or not found." }
         from "docs/how-to/verify.md" fix "name the evidence with --bundle, --signature or a policy that needs none"
+    EvidenceUnjudged "evidence-unjudged" Undecided { "Evidence is there of a kind for which nobody was named; it was not judged and counts for nothing." }
+        from "docs/how-to/gate.md" fix "name the signer: --key, --certificate-identity, or --openpgp-fingerprint"
     EvidenceUnreadable "evidence-unreadable" Undecided { "A file or address could not be read." }
         from "docs/how-to/verify.md" fix "check the path and its permissions, or that the service is up, and run again"
     SubjectUnreadable "subject-unreadable" Undecided { "The artifact itself could not be read." }
@@ -301,6 +303,11 @@ codes! {
         from "policies/release.rego" fix "attest the build: debvisor provenance generate"
     VexRequired "vex-required" Deny { "The policy wants a VEX document, and there is none." }
         from "policies/release.rego" fix "debvisor vex generate, then sign it with the release"
+
+    DocumentMalformed "document-malformed" Deny { "An SBOM or VEX document is of no known format." }
+        from "CycloneDX; SPDX; OpenVEX; CSAF" fix "write the document again, in JSON of one of these formats"
+    DocumentMismatch "document-mismatch" Deny { "An SBOM or VEX document that is named after an artifact describes other bytes." }
+        from "docs/reference/release-layout.md" fix "write the document again for this artifact, then sign it with the release"
 
     // Decisions
     DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }

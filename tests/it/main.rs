@@ -4,6 +4,8 @@
 
 mod architecture;
 mod codes;
+mod demo;
+mod gate;
 mod key;
 mod offline;
 mod openpgp;

@@ -10,7 +10,7 @@ pub(super) type Line = (String, String);
 const SIGNATURES: usize = 4;
 
 /// What the lines above come from; every other scalar fact of a verb is shown under its own name.
-const TOLD: [&str; 6] = ["signer", "log", "provenance", "sbom", "signatures", "checksums"];
+const TOLD: [&str; 8] = ["signer", "log", "provenance", "sbom", "vex", "documents", "signatures", "checksums"];
 
 /// Who signed, when and by whose clock, where it was logged, what it was built from, and by whom.
 pub(super) fn lines(facts: &Value) -> Vec<Line> {
@@ -27,8 +27,14 @@ pub(super) fn lines(facts: &Value) -> Vec<Line> {
         push(&mut lines, "builder", text(provenance, "builder_id").map(str::to_owned));
     }
     for listing in facts.get("checksums").and_then(Value::as_array).into_iter().flatten() {
+        let by = listing.get("signer").and_then(describe).map_or(String::new(), |signer| format!(" by {signer}"));
         let signed = if listing.get("signed").and_then(Value::as_bool) == Some(true) { "signed" } else { "not signed" };
-        push(&mut lines, "listed in", text(listing, "evidence").map(|list| format!("{list} ({signed})")));
+        push(&mut lines, "listed in", text(listing, "evidence").map(|list| format!("{list} ({signed}{by})")));
+    }
+    for document in facts.get("documents").and_then(Value::as_array).into_iter().flatten() {
+        let format = text(document, "format").unwrap_or_default();
+        let label = if text(document, "kind") == Some("vex") { "VEX" } else { "SBOM" };
+        push(&mut lines, label, text(document, "evidence").map(|file| format!("{file} ({format})")));
     }
     for (name, value) in facts.as_object().into_iter().flatten().filter(|(name, _)| !TOLD.contains(&name.as_str())) {
         let shown = match value {
@@ -41,9 +47,16 @@ pub(super) fn lines(facts: &Value) -> Vec<Line> {
     lines
 }
 
-/// One line about who signed, for a table's cell.
+/// One line about who signed the artifact, or else the list that names it, for a table's cell.
 pub(super) fn signer(facts: &Value) -> Option<String> {
-    let signer = facts.get("signer")?;
+    let listings = facts.get("checksums").and_then(Value::as_array).into_iter().flatten();
+    facts
+        .get("signer")
+        .and_then(describe)
+        .or_else(|| listings.filter_map(|listing| describe(listing.get("signer")?)).next())
+}
+
+fn describe(signer: &Value) -> Option<String> {
     text(signer, "identity").map(str::to_owned).or_else(|| {
         let kind = if text(signer, "kind") == Some("openpgp") { "OpenPGP" } else { "key" };
         text(signer, "fingerprint").map(|fingerprint| format!("{kind} {fingerprint}"))

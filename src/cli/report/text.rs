@@ -54,8 +54,10 @@ fn write_many(report: &Report, subjects: &[SubjectReport], out: &mut dyn Write) 
         by_subject.entry(reason.subject.as_deref()).or_default().push(reason);
     }
     for subject in subjects.iter().filter(|subject| subject.decision != Decision::Allow) {
+        // A subject that only the whole run speaks against has its row in the table and its reasons below.
+        let Some(reasons) = by_subject.remove(&Some(subject.name.as_str())) else { continue };
         write_decision(subject.decision, &subject.name, out)?;
-        for reason in by_subject.remove(&Some(subject.name.as_str())).unwrap_or_default() {
+        for reason in reasons {
             write_reason(reason, Mark::from(reason), out)?;
         }
     }

@@ -2,7 +2,7 @@
 //! Invariant: no link is followed below the directory, and nothing that is not a regular file is opened.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -113,8 +113,26 @@ pub fn hash(
         .collect()
 }
 
+/// Reads a whole file below `dir`, of at most `limit` bytes, without following a link to it.
+///
+/// # Errors
+/// `evidence-unreadable` or `input-too-large`.
+pub fn read_below(dir: &Path, name: &str, limit: u64) -> Result<Vec<u8>, Reason> {
+    let mut bytes = Vec::new();
+    open(dir, name)
+        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
+        .map_err(|error| Reason::new(Code::EvidenceUnreadable, format!("cannot read {name}: {error}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(Reason::new(Code::InputTooLarge, format!("{name} is larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
 /// Opens a regular file below `dir` and proves that what was opened is what was looked at.
-fn open(dir: &Path, name: &str) -> io::Result<File> {
+///
+/// # Errors
+/// Where it cannot be opened, is no regular file, or was replaced meanwhile.
+pub fn open(dir: &Path, name: &str) -> io::Result<File> {
     let looked_at = match regular(dir, name) {
         Ok(metadata) => metadata,
         Err(_) => return Err(io::Error::other("it is no regular file any more")),

@@ -10,6 +10,8 @@ pub struct Facts {
     pub(super) signatures: Vec<Signature>,
     /// The checksum lists that list this artifact under its name with its digest.
     pub(super) checksums: Vec<ChecksumListing>,
+    /// SBOM and VEX documents of the same release that speak of this artifact and that somebody expected vouches for.
+    pub(super) documents: Vec<DocumentReference>,
 }
 
 impl Facts {
@@ -23,10 +25,29 @@ impl Facts {
         &self.checksums
     }
 
+    /// The documents that speak of the artifact.
+    pub fn documents(&self) -> &[DocumentReference] {
+        &self.documents
+    }
+
+    /// Whether an expected signer vouches for these very bytes: by a signature over them, by provenance or a passed
+    /// summary about them, or by a signature over a list that names them. An attestation of any other type says
+    /// something about an artifact without standing in for it: a report of its flaws is signed too.
+    pub fn is_vouched_for(&self) -> bool {
+        let stands_in = |signature: &Signature| {
+            signature.attestation.as_ref().is_none_or(|attestation| {
+                attestation.provenance.is_some()
+                    || attestation.summary.as_ref().is_some_and(|summary| summary.result == "PASSED")
+            })
+        };
+        self.signatures.iter().any(stands_in) || self.checksums.iter().any(|listing| listing.signed)
+    }
+
     /// Takes in what was proved of the same artifact elsewhere in the run.
     pub fn merge(&mut self, other: Self) {
         self.signatures.extend(other.signatures);
         self.checksums.extend(other.checksums);
+        self.documents.extend(other.documents);
     }
 
     /// The report's form: the first signer, log entry and provenance at the top, everything below.
@@ -38,11 +59,17 @@ impl Facts {
             .iter()
             .filter_map(|signature| signature.attestation.as_ref())
             .find_map(|attestation| attestation.provenance.as_ref());
+        let first_document = |kind| {
+            let found = self.documents.iter().find(|document| document.kind == kind);
+            found.map_or_else(|| serde_json::json!({}), |found| serde_json::json!(found))
+        };
         serde_json::json!({
             "signer": signer,
             "log": log,
             "provenance": provenance.map_or_else(|| serde_json::json!({}), |found| serde_json::json!(found)),
-            "sbom": {},
+            "sbom": first_document("sbom"),
+            "vex": first_document("vex"),
+            "documents": self.documents,
             "signatures": self.signatures,
             "checksums": self.checksums,
         })
@@ -199,4 +226,21 @@ pub struct ChecksumListing {
     pub digest: String,
     /// Whether the list itself has a verified signature.
     pub signed: bool,
+    /// Who signed the list: the first of them, where several did.
+    pub signer: Option<Signer>,
+}
+
+/// A document of the release that speaks of the artifact, itself vouched for by an expected signer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DocumentReference {
+    /// `sbom` or `vex`.
+    pub kind: &'static str,
+    /// The document's file.
+    pub evidence: String,
+    /// Format and version, as `CycloneDX 1.6`.
+    pub format: String,
+    /// The document's own digest, `sha256:<hex>`.
+    pub digest: Option<String>,
+    /// Whether it names the artifact by a strong digest; else its file name alone ties the two.
+    pub binds_digest: bool,
 }

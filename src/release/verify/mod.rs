@@ -33,13 +33,15 @@ mod certificate;
 mod expect;
 mod facts;
 mod log;
+pub mod member;
 pub mod openpgp;
 mod provenance;
 mod time;
 
 pub use expect::{Expectations, Pattern};
 pub use facts::{
-    Attestation, ChecksumListing, Clock, Facts, LogEntry, Provenance, Signature, Signer, Summary, TrustedTime,
+    Attestation, ChecksumListing, Clock, DocumentReference, Facts, LogEntry, Provenance, Signature, Signer, Summary,
+    TrustedTime,
 };
 
 /// Verifies any number of bundles under one trust root, remembering what it has already checked.
