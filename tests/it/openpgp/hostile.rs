@@ -80,8 +80,6 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn no_mutation_makes_a_changed_artifact_pass(
         original in 0..2_usize,
