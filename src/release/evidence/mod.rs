@@ -13,5 +13,6 @@ pub mod log_entry;
 pub mod merkle;
 pub mod openpgp;
 pub mod provenance;
+pub mod sbom;
 pub mod statement;
 pub mod timestamp;
