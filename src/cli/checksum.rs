@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::{Context, Ended, UsageError, report};
+use super::{Context, Ended, UsageError, progress, report};
 use crate::release::artifact::Artifact;
 use crate::release::collect::files::{self, FoundFile};
 use crate::release::decision::{Decision, Report, SubjectReport};
@@ -110,7 +110,7 @@ fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Ended> {
             Err(reason) => reasons.push(reason),
         }
     }
-    let bar = progress(&found, context);
+    let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
     let mut subjects = Vec::new();
     for hashed in files::hash(&found, &dir, |name| list.algorithms(name), &|bytes| bar.inc(bytes)) {
         match hashed {
@@ -161,7 +161,7 @@ fn create(args: &CreateArgs, context: &Context) -> anyhow::Result<Ended> {
         return Err(UsageError::new("there is no file to list", "name files, or a directory that holds some").into());
     }
 
-    let bar = progress(&found, context);
+    let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
     let algorithms = |_: &str| vec![args.algorithm.digest()];
     let mut digests = BTreeMap::new();
     let mut reasons = Vec::new();
@@ -234,18 +234,6 @@ fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
-    }
-}
-
-/// A bar over the bytes of all files, where people look.
-fn progress(found: &[FoundFile], context: &Context) -> ProgressBar {
-    if !context.shows_progress() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(found.iter().map(|file| file.bytes).sum());
-    match ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
-use super::{Context, Ended, UsageError, expect, report};
+use super::{Context, Ended, UsageError, expect, progress, report};
 use crate::release::artifact::{self, Artifact, Hasher, Sink};
 use crate::release::collect::files::{self, FoundFile};
 use crate::release::decision::{Decision, Report, SubjectReport};
@@ -129,7 +129,7 @@ fn examine(dir: &Path, question: &Question<'_>, context: &Context) -> Report {
     };
     let roles = layout::roles(found.iter().map(|file| file.name.as_str()));
     let evidence = Evidence::read(roles, question, &|name, limit| files::read_below(dir, name, limit));
-    let bar = progress(&found, context);
+    let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
     let hashed: Vec<_> = found.par_iter().map(|file| hash(dir, file, &evidence, &bar)).collect();
     bar.finish_and_clear();
     let mut members = Vec::new();
@@ -160,7 +160,7 @@ fn named(reasons: &[Reason]) -> Vec<SubjectReport> {
 fn hash(dir: &Path, file: &FoundFile, evidence: &Evidence, bar: &ProgressBar) -> Result<Member, Reason> {
     let mut hasher = Hasher::new(&evidence.algorithms(&file.name));
     let mut openpgp = evidence.openpgp_hasher(&file.name);
-    let mut seen = Seen(bar);
+    let mut seen = progress::Seen(bar);
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut hasher, &mut seen];
     if let Some(openpgp) = &mut openpgp {
         sinks.push(openpgp);
@@ -169,24 +169,4 @@ fn hash(dir: &Path, file: &FoundFile, evidence: &Evidence, bar: &ProgressBar) ->
         Reason::new(Code::SubjectUnreadable, format!("cannot read `{}`: {error}", file.name)).subject(&file.name)
     })?;
     Ok(Member { artifact: Artifact::new(&file.name, hasher.finish()), openpgp: openpgp.map(ArtifactHasher::finish) })
-}
-
-struct Seen<'a>(&'a ProgressBar);
-
-impl Sink for Seen<'_> {
-    fn update(&mut self, bytes: &[u8]) {
-        self.0.inc(bytes.len() as u64);
-    }
-}
-
-/// A bar over the bytes of all files, where people look.
-fn progress(found: &[FoundFile], context: &Context) -> ProgressBar {
-    if !context.shows_progress() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(found.iter().map(|file| file.bytes).sum());
-    match ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

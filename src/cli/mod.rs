@@ -18,7 +18,9 @@ mod gate;
 mod key;
 mod log;
 mod policy;
+mod progress;
 pub mod report;
+mod sigstore;
 mod trust;
 mod verify;
 
@@ -154,7 +156,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
     match command {
-        Command::Verify(args) => verify::run(*args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Gate(args) => gate::run(&args, context),
         Command::Checksum(args) => checksum::run(args, context),
         Command::Archive(args) => archive::run(args, context),

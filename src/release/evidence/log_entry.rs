@@ -3,6 +3,8 @@
 //! Source: rekor's types hashedrekord 0.0.1, dsse 0.0.1, intoto 0.0.1 and 0.0.2; rekor-tiles' hashedrekord 0.0.2 and
 //! dsse 0.0.2.
 
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
 
 use super::bundle::LogEntry;
@@ -138,15 +140,15 @@ impl ProtoHash {
     }
 }
 
-/// A certificate or key as rekor v1 writes it: base64 over PEM.
+/// A certificate or key as rekor v1 writes it: base64 over PEM. Entries hold PEM of every line length, which Go
+/// reads and RFC 7468 does not.
 fn verifier_from_pem(pem: &[u8]) -> Result<LoggedVerifier, Reason> {
-    // Go's encoder, which logged them, is laxer about line ends at the end of the text than RFC 7468.
-    match pem_rfc7468::decode_vec(pem.trim_ascii()) {
-        Ok(("CERTIFICATE", der)) => Ok(LoggedVerifier::Certificate(der)),
-        Ok(("PUBLIC KEY", der)) => Ok(LoggedVerifier::PublicKey(der)),
-        Ok((label, _)) => Err(malformed(format!("the entry's verifier is a {label}"))),
-        Err(error) => Err(malformed(format!("the entry's verifier is no PEM: {error}"))),
+    if let Ok(certificate) = CertificateDer::from_pem_slice(pem) {
+        return Ok(LoggedVerifier::Certificate(certificate.to_vec()));
     }
+    SubjectPublicKeyInfoDer::from_pem_slice(pem)
+        .map(|key| LoggedVerifier::PublicKey(key.to_vec()))
+        .map_err(|_| malformed("the entry's verifier is neither a certificate nor a public key in PEM"))
 }
 
 /// A certificate or key as rekor v2 writes it.

@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use crate::release::evidence::key::PublicKey;
+use crate::release::evidence::provenance::{PROVENANCE_V1, PROVENANCE_V02};
 
 /// What must hold for an artifact to be proved.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +45,12 @@ impl Expectations {
             || self.source_versioned_tag.is_some()
             || self.builder_id.is_some()
             || self.deny_self_hosted_runners
+    }
+
+    /// Whether what the provenance says matters: it is asked about, or the provenance itself is asked for.
+    pub fn rests_on_provenance(&self) -> bool {
+        let is_provenance = |kind: &String| kind == PROVENANCE_V02 || kind == PROVENANCE_V1;
+        self.asks_provenance() || self.predicate_type.as_ref().is_some_and(is_provenance)
     }
 
     /// Whether anything is asked that only an attestation can answer.

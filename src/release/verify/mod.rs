@@ -20,7 +20,7 @@ use std::sync::{Mutex, OnceLock};
 use jiff::Timestamp;
 
 use crate::release::artifact::Artifact;
-use crate::release::evidence::bundle::{Bundle, Content, Envelope, Material};
+use crate::release::evidence::bundle::{Bundle, Content, Envelope, Material, Version};
 use crate::release::evidence::certificate::Certificate;
 use crate::release::evidence::key::PublicKey;
 use crate::release::evidence::log_entry::{Covers, LoggedBody};
@@ -52,8 +52,10 @@ pub struct Verifier<'a> {
     now: Timestamp,
     checkpoints: log::CheckedCheckpoints,
     /// Certificates that were checked, by their bytes and the times they were checked for.
-    certificates: Mutex<HashMap<(Digest, Vec<Timestamp>), Result<(), Reason>>>,
+    certificates: Mutex<CheckedCertificates>,
 }
+
+type CheckedCertificates = HashMap<(Digest, Vec<Timestamp>), Result<(), Reason>>;
 
 /// A bundle that was read, and what it claims to be about before anything is verified.
 #[derive(Debug)]
@@ -335,7 +337,7 @@ impl<'a> Verifier<'a> {
         let certificate = Certificate::parse(leaf).map_err(at)?;
         for other in others {
             let other = Certificate::parse(other).map_err(at)?;
-            if other.is_self_issued() {
+            if other.is_self_issued() && !self.is_early_chain(bundle, &other) {
                 return Err(Reason::new(Code::BundleRootCertificate, "the bundle's chain carries a root certificate")
                     .location("verificationMaterial.x509CertificateChain"));
             }
@@ -363,6 +365,14 @@ impl<'a> Verifier<'a> {
         believed.map_err(at)?;
         let signer = certificate::signer(&certificate).map_err(at)?;
         Ok((signer, certificate))
+    }
+
+    /// Clients of the first bundle version, before they knew inclusion proofs, sent the whole chain. That one form is
+    /// let pass, and only where the root it carries is the trust root's own.
+    fn is_early_chain(&self, bundle: &Bundle, root: &Certificate) -> bool {
+        bundle.version == Version::V01
+            && bundle.entries.iter().all(|entry| entry.proof.is_none())
+            && self.root.authorities.iter().flat_map(|authority| &authority.chain).any(|own| own.der == root.der)
     }
 
     fn managed_key(&self, bundle: &Bundle) -> Result<PublicKey, Reason> {
@@ -400,7 +410,12 @@ impl<'a> Verifier<'a> {
             .location("predicateType"));
         }
         let claims = Claims::parse(&statement.predicate_type, &statement.predicate)?;
-        let provenance = claims.map(|claims| provenance::agreed(&claims, signer)).transpose()?;
+        let provenance = match claims.map(|claims| provenance::agreed(&claims, signer)).transpose() {
+            Ok(provenance) => provenance,
+            Err(conflict) if self.expectations.rests_on_provenance() => return Err(conflict),
+            // Nobody asked where it was built: the signature stands, and the predicate's tale is no fact.
+            Err(_) => None,
+        };
         if self.expectations.asks_provenance() {
             let provenance = provenance.as_ref().ok_or_else(|| {
                 Reason::new(

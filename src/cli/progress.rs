@@ -1,0 +1,27 @@
+//! Progress bars: on a terminal, for people.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Context;
+use crate::release::artifact::Sink;
+
+/// A bar over so many bytes; hidden where nobody looks.
+pub(super) fn bytes(context: &Context, total: u64) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    match ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Tells a bar of the bytes that go by.
+pub(super) struct Seen<'a>(pub(super) &'a ProgressBar);
+
+impl Sink for Seen<'_> {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.inc(bytes.len() as u64);
+    }
+}
