@@ -13,8 +13,10 @@ expected := object.get(input, "expected", {})
 
 trusted := data.trusted_builders
 
-# The question arises where a builder was named, and where nothing but a builder could vouch for a keyless signature.
+# The question arises where a builder was named, where the policy `builders` was chosen (builders-always.json), and where nothing but a builder could vouch for a keyless signature.
 asked if is_string(expected.builder_id)
+
+asked if trusted.always == true
 
 asked if {
 	is_string(expected.source_uri)

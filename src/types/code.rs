@@ -295,6 +295,8 @@ codes! {
         from "docs/how-to/policy.md" fix "run debvisor policy test on it"
     PolicyFailed "policy-failed" Deny { "The policy's evaluation failed or took too long; an evaluator that fails says no." }
         from "docs/how-to/policy.md" fix "run debvisor policy eval on the same input"
+    PolicyTestFailed "policy-test-failed" Deny { "A test that stands beside a policy did not pass." }
+        from "docs/how-to/policy.md" fix "mend the policy, or the test where it asks for the wrong thing"
     SignatureRequired "signature-required" Deny { "The policy wants a verified signature, and there is none." }
         from "policies/release.rego" fix "sign the file: debvisor sign, or debvisor seal for the whole release"
     SbomRequired "sbom-required" Deny { "The policy wants an SBOM, and there is none." }

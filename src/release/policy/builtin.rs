@@ -41,8 +41,8 @@ pub const BUILTINS: &[Builtin] = &[
     },
     Builtin {
         name: "builders",
-        summary: "the provenance is by the builder asked for, or by one on the list, at a release tag",
-        parts: &["builders"],
+        summary: "release, and a trusted builder must vouch for the artifact even where a signer was named",
+        parts: &["builders", "builders-always", "release", "summary"],
     },
     Builtin {
         name: "admission",
@@ -55,6 +55,7 @@ pub const BUILTINS: &[Builtin] = &[
 pub const PARTS: &[Part] = &[
     Part { name: "release", files: embedded!["release.rego", "release_test.rego"] },
     Part { name: "builders", files: embedded!["builders.json", "builders.rego", "builders_test.rego"] },
+    Part { name: "builders-always", files: embedded!["builders-always.json"] },
     Part { name: "summary", files: embedded!["summary.rego", "summary_test.rego"] },
     Part { name: "admission", files: embedded!["admission.rego", "admission_test.rego"] },
 ];

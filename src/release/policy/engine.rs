@@ -250,7 +250,7 @@ pub(super) fn time_limit() -> Duration {
 }
 
 /// How much longer than the interpreter's own stopwatch the watch waits.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// Why nothing came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -296,10 +296,10 @@ thread_local! {
 }
 
 /// Sets the evaluation's time and takes it away again, whatever happens between.
-struct Now;
+pub(super) struct Now;
 
 impl Now {
-    fn set(now: Option<Timestamp>) -> Self {
+    pub(super) fn set(now: Option<Timestamp>) -> Self {
         NOW.set(now);
         Self
     }

@@ -133,19 +133,19 @@ impl DecidingRule {
 
     /// The rule as a Rego reference that keeps odd package names intact.
     pub(super) fn reference(&self) -> String {
-        let mut text = "data".to_owned();
-        for part in self.package.iter().chain([&self.name]) {
-            text.push('[');
-            text.push_str(&serde_json::Value::from(part.as_str()).to_string());
-            text.push(']');
-        }
-        text
+        reference(&self.package, &self.name)
     }
 
     /// What an `exception` calls the rule: its name without the prefix, as conftest has it.
     pub(super) fn exception_name(&self) -> &str {
         ["violation_", "deny_", "warn_"].iter().find_map(|prefix| self.name.strip_prefix(prefix)).unwrap_or(&self.name)
     }
+}
+
+/// A rule as a Rego reference that keeps odd package names intact.
+pub(super) fn reference(package: &[String], name: &str) -> String {
+    let parts = package.iter().map(String::as_str).chain([name]);
+    parts.fold("data".to_owned(), |text, part| format!("{text}[{}]", serde_json::Value::from(part)))
 }
 
 /// The rules of a parsed module that the evaluator reads. A function is none of them, whatever its name.
