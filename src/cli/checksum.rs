@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
-use indicatif::ProgressBar;
 
 use super::{Context, Ended, UsageError, progress, report};
 use crate::release::artifact::Artifact;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::release::evidence::json;
 use crate::release::evidence::key::{KeyKind, PublicKey};
-use crate::types::{Code, limits};
+use crate::types::{Code, Digest, DigestAlgorithm, limits};
 
 /// Why there is no key. None of these carries a byte of the key or of the password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +163,29 @@ impl PrivateKey {
     /// What kind of key it is.
     pub const fn kind(&self) -> KeyKind {
         self.public.kind()
+    }
+
+    /// Signs a message of which only the digest is here.
+    ///
+    /// # Errors
+    /// [`KeyError::Library`] where the digest is not the one that the key goes with, or the key signs whole messages.
+    pub fn sign_digest(&self, digest: &Digest) -> Result<Vec<u8>, KeyError> {
+        let refused = |_| KeyError::Library("the library refused to sign a digest of this kind");
+        let algorithm = match digest.algorithm() {
+            DigestAlgorithm::Sha256 => &aws_lc_rs::digest::SHA256,
+            DigestAlgorithm::Sha384 => &aws_lc_rs::digest::SHA384,
+            DigestAlgorithm::Sha512 => &aws_lc_rs::digest::SHA512,
+        };
+        let imported = aws_lc_rs::digest::Digest::import_less_safe(digest.as_bytes(), algorithm).map_err(refused)?;
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.sign_digest(&imported).map(|found| found.as_ref().to_vec()).map_err(refused),
+            Pair::Ed25519(_) => Err(KeyError::Library("Ed25519 signs whole messages")),
+            Pair::Rsa(pair) => {
+                let mut found = vec![0; pair.public_modulus_len()];
+                pair.sign_digest(&signature::RSA_PKCS1_SHA256, &imported, &mut found).map_err(refused)?;
+                Ok(found)
+            }
+        }
     }
 
     /// Signs `message`; the digest follows from the key. ECDSA signatures are in ASN.1 DER.

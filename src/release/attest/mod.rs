@@ -1,3 +1,5 @@
 //! Makes evidence: private keys, and what is signed with them.
 
+pub mod bundle;
 pub mod key;
+pub mod statement;
