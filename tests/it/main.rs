@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod architecture;
+mod archive;
 mod codes;
 mod demo;
 mod gate;
