@@ -94,7 +94,7 @@ fn links_that_make_endless_work_are_refused_in_time() {
     // Each link leads through forty others with long targets.
     let mut members = vec![Member::directory("d")];
     let target = "d/../".repeat(18) + "l0";
-    for n in 0..3000 {
+    for n in 0..500 {
         let next = if n == 0 { "d".to_owned() } else { "d/../".repeat(18) + &format!("l{}", n - 1) };
         members.push(Member::symbolic_link(&format!("l{n}"), &next));
     }

@@ -102,7 +102,7 @@ fn content_that_is_not_what_was_announced_is_refused() {
         ("crc", file("a").with(|member| member.crc ^= 1)),
         ("size", file("a").with(|member| member.size += 1)),
         ("data behind the data", file("a").with(|member| member.data.push(0))),
-        ("cut data", file("a").with(|member| drop(member.data.pop()))),
+        ("cut data", file("a").with(|member| member.data.truncate(3))),
         ("stored with another size", Member::stored("a", b"content").with(|member| member.size = 3)),
         ("broken data", file("a").with(|member| member.data.fill(0xff))),
     ] {
@@ -136,7 +136,7 @@ fn zstandard_members_pass() {
 fn streamed_members_pass_and_lying_descriptors_are_refused() {
     let both = [file("a").streamed(), Member::stored("b", b"content").streamed()];
     assert_eq!(allowed(&zip(&both)).members, 2);
-    let bare = file("a").streamed().with(|member| drop(member.behind.drain(..4)));
+    let bare = file("a").streamed().with(|member| member.behind = member.behind.split_off(4));
     allowed(&zip(&[bare]));
     for position in [0, 4, 8, 12] {
         let lying = file("a").streamed().with(|member| member.behind[position] ^= 1);
