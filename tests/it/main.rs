@@ -4,10 +4,13 @@
 
 mod architecture;
 mod archive;
+mod checksum;
 mod codes;
 mod demo;
+mod fuzz_seeds;
 mod gate;
 mod key;
+mod log;
 mod offline;
 mod openpgp;
 mod policy;

@@ -466,7 +466,7 @@ mod tests {
             assert_eq!(parse(text), malformed, "{text:?}");
         }
         for line in [
-            format!("{A}"),
+            A.to_owned(),
             format!("{A} a"),
             format!("{A}\ta"),
             format!(" {A}  a"),
