@@ -13,6 +13,7 @@ use crate::release::decision::{Decision, Report, SubjectReport, TrustRootReferen
 use crate::release::trust::listing::{self, Listing};
 use crate::types::Reason;
 
+mod bundle;
 mod update;
 
 #[derive(Debug, clap::Args)]
@@ -35,11 +36,15 @@ enum Command {
     },
     /// Bring the trust root up to date by TUF, from a mirror or a directory
     Update(update::Args),
+    /// Make, sign, verify and install offline trust bundles
+    #[command(subcommand)]
+    Bundle(bundle::Command),
 }
 
 #[derive(Debug, clap::Args)]
 struct Root {
-    /// A trusted_root.json; without it the installed one, else the embedded public-good root
+    /// A trusted_root.json, or `bundle:NAME` for a root of the installed trust bundle; without it that bundle's first
+    /// root, else the updated one, else the embedded public-good root
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
 }
@@ -49,6 +54,7 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
         Command::Show(root) => show(&root, context),
         Command::Check { root, max_trust_root_age } => check(&root, max_trust_root_age, context),
         Command::Update(args) => update::run(&args, context),
+        Command::Bundle(command) => bundle::run(command, context),
     }
 }
 
@@ -76,7 +82,7 @@ fn check(root: &Root, max_age_days: Option<u32>, context: &Context) -> anyhow::R
 
 fn read(root: &Root, context: &Context) -> Result<(SelectedRoot, Listing), Reason> {
     let config_dir = context.environment.config_dir.as_deref();
-    let selected = trust_root::select(config_dir, root.trusted_root.as_deref(), context.now)?;
+    let selected = trust_root::load(config_dir, root.trusted_root.as_deref(), context.now)?.root;
     let listing = listing::parse(&selected.json).map_err(|reason| reason.evidence(selected.origin.to_string()))?;
     Ok((selected, listing))
 }

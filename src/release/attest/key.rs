@@ -95,16 +95,7 @@ pub fn generate(password: &[u8]) -> Result<KeyFiles, KeyError> {
         .map_err(|_| KeyError::Library("no key could be made"))?;
     let key = PrivateKey::from_pkcs8(pkcs8.as_ref())?;
     let private_pem = seal(pkcs8.as_ref(), password, &random)?;
-    Ok(KeyFiles { private_pem, public_pem: public_pem(&key.public)?, public: key.public })
-}
-
-/// A public key as the file that others read, with a newline at its end.
-///
-/// # Errors
-/// [`KeyError::Pem`] for a length that no key reaches.
-pub fn public_pem(key: &PublicKey) -> Result<String, KeyError> {
-    pem_rfc7468::encode_string("PUBLIC KEY", pem_rfc7468::LineEnding::LF, key.spki())
-        .map_err(|error| KeyError::Pem(error.to_string()))
+    Ok(KeyFiles { private_pem, public_pem: key.public.to_pem(), public: key.public })
 }
 
 impl PrivateKey {
@@ -417,7 +408,7 @@ mod tests {
             let key = PrivateKey::load(pem(LABEL_PKCS8, der).as_bytes(), None).unwrap();
             assert_eq!(key.kind(), kind);
             let signature = key.sign(b"message").unwrap();
-            let public = PublicKey::from_pem(public_pem(key.public()).unwrap().as_bytes()).unwrap();
+            let public = PublicKey::from_pem(key.public().to_pem().as_bytes()).unwrap();
             public.verify(b"message", &signature).unwrap();
         }
         let p521 = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P521_SHA512_ASN1_SIGNING, &random).unwrap();
@@ -448,7 +439,7 @@ d1LFW6IFkxFYzNpdFplZtkHPYHfRjU4Ks43mSVT5DZZg+EB25POvj+H8zQ==
     #[test]
     fn a_key_that_other_code_sealed_opens() {
         let key = PrivateKey::load(SEALED_ELSEWHERE.as_bytes(), Some(b"known answer")).unwrap();
-        assert_eq!(public_pem(key.public()).unwrap(), SEALED_ELSEWHERE_PUBLIC);
+        assert_eq!(key.public().to_pem(), SEALED_ELSEWHERE_PUBLIC);
         // The last newline is not everybody's habit, and some write CRLF.
         PrivateKey::load(SEALED_ELSEWHERE.trim_end().as_bytes(), Some(b"known answer")).unwrap();
         PrivateKey::load(SEALED_ELSEWHERE.replace('\n', "\r\n").as_bytes(), Some(b"known answer")).unwrap();

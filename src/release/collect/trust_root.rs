@@ -18,8 +18,9 @@ use sigstore_tuf::MetadataStore;
 
 use crate::release::artifact::read_bounded;
 use crate::release::evidence::json;
+use crate::release::trust;
+use crate::release::trust::bundle::{self, Item, SignedBundle, Signers, TrustBundle};
 use crate::release::trust::tuf::Versions;
-use crate::release::trust::{self};
 use crate::types::{Code, Digest, Reason, limits};
 
 /// Where a trust root came from.
@@ -88,14 +89,51 @@ impl SelectedRoot {
     }
 }
 
-/// Selects the trust root of a run, in this order: the given file; the installed bundle's default root; the updated
-/// root; the embedded one. The first that is there counts, even where it turns out unreadable.
+/// What a run believes: its trust root, and the installed bundle where there is one.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// The trust root.
+    pub root: SelectedRoot,
+    /// The installed trust bundle, for its policies, keys and revocations. It counts whichever root is selected.
+    pub bundle: Option<TrustBundle>,
+}
+
+/// Selects the trust root of a run, in this order: the given file; the installed bundle's first root; the updated
+/// root; the embedded one. The first that is there counts, even where it turns out unreadable. A given `bundle:NAME`
+/// is the installed bundle's root of that name.
 ///
 /// # Errors
-/// `trust-root-unreadable`; for an installed bundle also `trust-bundle-invalid`.
-pub fn select(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<SelectedRoot, Reason> {
+/// `trust-root-unreadable`; and `trust-bundle-invalid` where a bundle is installed that does not verify or has
+/// expired, whichever root was given: what it revokes is then not known.
+pub fn load(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<Trust, Reason> {
+    let bundle = installed_bundle(config_dir, now)?;
+    let root = select(config_dir, given, bundle.as_ref(), now)?;
+    Ok(Trust { root, bundle })
+}
+
+fn select(
+    config_dir: Option<&Path>,
+    given: Option<&Path>,
+    bundle: Option<&TrustBundle>,
+    now: Timestamp,
+) -> Result<SelectedRoot, Reason> {
+    let of_bundle = |bundle: &TrustBundle, root: &Item| {
+        let origin = Origin::Bundle(root.name.clone());
+        SelectedRoot::new(Cow::Owned(root.content.clone()), Some(bundle.created_at()), origin, now)
+    };
     if let Some(path) = given {
-        return read_file(path, Origin::Given(path.to_owned()), now);
+        let Some(name) = path.to_str().and_then(|text| text.strip_prefix("bundle:")) else {
+            return read_file(path, Origin::Given(path.to_owned()), now);
+        };
+        let found = bundle.and_then(|bundle| Some((bundle, bundle.roots().iter().find(|root| root.name == name)?)));
+        return found.map(|(bundle, root)| of_bundle(bundle, root)).ok_or_else(|| {
+            Reason::new(Code::TrustRootUnreadable, format!("the installed trust bundle has no root `{name}`"))
+        });
+    }
+    if let Some(bundle) = bundle
+        && let Some(root) = bundle.roots().first()
+    {
+        return Ok(of_bundle(bundle, root));
     }
     if let Some(dir) = config_dir {
         let path = updated_path(dir);
@@ -105,6 +143,41 @@ pub fn select(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -
     }
     let embedded = trust::embedded();
     Ok(SelectedRoot::new(Cow::Borrowed(embedded.json), Some(embedded.fetched_at), Origin::Embedded, now))
+}
+
+/// Where the installed trust bundle is kept, with the signers of the next one.
+pub fn bundle_path(config_dir: &Path) -> PathBuf {
+    config_dir.join("trust").join("bundle.json")
+}
+
+/// The installed trust bundle with its pinned signers, before it is verified; none where nothing is installed.
+///
+/// # Errors
+/// `trust-bundle-invalid` where what is there cannot be read.
+pub fn read_installed_bundle(config_dir: &Path) -> Result<Option<(Signers, SignedBundle)>, Reason> {
+    let path = bundle_path(config_dir);
+    // The kept form is a little longer than the bundle in it.
+    let bytes = match read_bounded(&path, limits::TRUST_BUNDLE_BYTES.saturating_mul(2)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
+        Err(error) => {
+            return Err(Reason::new(Code::TrustBundleInvalid, format!("cannot read {}: {error}", path.display())));
+        }
+    };
+    bundle::read_installed(&bytes).map(Some).map_err(|reason| reason.evidence(path.display().to_string()))
+}
+
+/// The installed trust bundle, verified for this run.
+///
+/// # Errors
+/// `trust-bundle-invalid`, also where it has expired.
+pub fn installed_bundle(config_dir: Option<&Path>, now: Timestamp) -> Result<Option<TrustBundle>, Reason> {
+    let Some(dir) = config_dir else { return Ok(None) };
+    let Some((signers, signed)) = read_installed_bundle(dir)? else { return Ok(None) };
+    signed
+        .verify(&signers, None, now)
+        .map(Some)
+        .map_err(|reason| reason.evidence(bundle_path(dir).display().to_string()))
 }
 
 /// Where `debvisor trust update` writes when it is not told: below the user's configuration.

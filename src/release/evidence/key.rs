@@ -103,6 +103,12 @@ impl PublicKey {
         &self.spki
     }
 
+    /// The key in PEM, with a newline at its end.
+    pub fn to_pem(&self) -> String {
+        // Encoding into memory fails only for lengths that no key reaches.
+        pem_rfc7468::encode_string("PUBLIC KEY", pem_rfc7468::LineEnding::LF, &self.spki).unwrap_or_default()
+    }
+
     /// What kind of key it is.
     pub const fn kind(&self) -> KeyKind {
         self.kind

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 pub mod bundle;
 pub mod listing;
+pub mod revocation;
 pub mod root;
 pub mod tuf;
 

@@ -247,3 +247,35 @@ fn say(error: &Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_embedded_root_bootstraps() {
+        assert_eq!(check_bootstrap(super::super::embedded_tuf_root()).unwrap(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_bootstrap(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            prop_assert_eq!(check_bootstrap(&bytes).unwrap_err().code.known(), Some(Code::TufRejected));
+        }
+
+        #[test]
+        fn a_damaged_root_is_rejected_or_says_the_same(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let honest = super::super::embedded_tuf_root();
+            let mut damaged = honest.to_vec();
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+            // White space, a surplus signature and letter case in hex may change; what is signed may not.
+            if check_bootstrap(&damaged).is_ok() {
+                let signed = |bytes| Metadata::<Root>::from_slice(bytes).unwrap().signed_canonical().to_vec();
+                prop_assert_eq!(signed(&damaged), signed(honest));
+            }
+        }
+    }
+}
