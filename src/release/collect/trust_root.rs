@@ -107,11 +107,19 @@ pub struct Trust {
 /// expired, whichever root was given: what it revokes is then not known.
 pub fn load(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<Trust, Reason> {
     let bundle = installed_bundle(config_dir, now)?;
-    let root = select(config_dir, given, bundle.as_ref(), now)?;
+    let root = choose(config_dir, given, bundle.as_ref(), now)?;
     Ok(Trust { root, bundle })
 }
 
-fn select(
+/// The root alone of [`load`], for a run that has no use for the bundle's policies, keys and revocations.
+///
+/// # Errors
+/// As [`load`].
+pub fn select(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<SelectedRoot, Reason> {
+    load(config_dir, given, now).map(|trust| trust.root)
+}
+
+fn choose(
     config_dir: Option<&Path>,
     given: Option<&Path>,
     bundle: Option<&TrustBundle>,
