@@ -6,22 +6,29 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
-use super::{Context, Ended, UsageError, expect, progress, report};
-use crate::release::artifact::{self, Artifact, Hasher, Sink};
+use super::policy::load::Folders;
+use super::progress::{self, Seen};
+use super::sigstore::{self, UsableRoot};
+use super::{Context, Ended, UsageError, expect, report};
+use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
 use crate::release::collect::files::{self, FoundFile};
 use crate::release::decision::{Decision, Report, SubjectReport};
+use crate::release::evidence::key::PublicKey;
 use crate::release::evidence::openpgp::ArtifactHasher;
-use crate::release::gate::{self, Evidence, Member, Question, layout};
+use crate::release::gate::{self, Evidence, Member, Question, Sigstore, layout};
 use crate::release::policy::PolicySet;
-use crate::release::policy::input::{InputSubject, PolicyInput};
-use crate::release::verify::Facts;
-use crate::types::{Code, Reason};
+use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
+use crate::release::verify::{Expectations, Facts, Offered, Verifier};
+use crate::types::{Code, Reason, limits};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The release's directory (docs/reference/release-layout.md)
     #[arg(value_name = "DIR")]
     target: String,
+    /// Further evidence from outside of the directory: a Sigstore bundle, or JSON Lines of them; repeatable
+    #[arg(long, value_name = "FILE")]
+    bundle: Vec<PathBuf>,
     #[command(flatten)]
     signer: SignerArgs,
     #[command(flatten)]
@@ -65,39 +72,84 @@ impl Requirement {
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let dir = directory(&args.target)?;
     let openpgp = args.openpgp.expectations(context.now)?;
-    let policy = policy(&args.policy)?;
+    let folders = Folders::new(None, &context.environment);
+    let policies = folders.load(&args.policy).and_then(|policy| Ok((policy, folders.load("release")?)));
+    let (policy, release) = match policies {
+        Ok(policies) => policies,
+        Err(reason) => return decided(&Report::new(Vec::new(), vec![reason], context.now), context),
+    };
+    let mut unanswered = Vec::new();
+    let key = kept(sigstore::key(&args.signer), &mut unanswered).flatten();
+    let expectations = sigstore::expectations(&args.signer, &args.provenance, &args.trust, key)?;
+    let keyring = kept(args.openpgp.keyring(), &mut unanswered).flatten();
+    let names_signer = expectations.identity.is_some() || args.signer.key.is_some();
+    // Without an identity, a trusted builder may speak for a source; which builders are, the policy knows.
+    let asks_sigstore = names_signer || args.provenance.source_uri.is_some();
+    let root = asks_sigstore.then(|| UsableRoot::select(&args.trust, context));
+    let root = root.and_then(|root| kept(root, &mut unanswered));
+    let (further, unreadable) = sigstore::offered(&args.bundle);
+    unanswered.extend(unreadable);
+
     let mut expected = expect::policy_input(&args.signer, &args.provenance, &args.openpgp);
-    expected.require = args.require.iter().map(|kind| kind.name().to_owned()).collect();
-    let says = |artifact: &Artifact, facts: &Facts| {
+    let judged_by = |policy: &PolicySet, expected: &Expected, artifact: &Artifact, facts: &Facts| {
         let input = PolicyInput {
             subject: InputSubject { name: artifact.name.clone(), digest: artifact.digest_set() },
             expected: expected.clone(),
             facts: facts.to_json(),
-            trust_root: None,
+            trust_root: root.as_ref().map(UsableRoot::policy_input),
             now: context.now,
         };
         let verdicts = policy.evaluate(&input.to_json());
         (verdicts.denials, verdicts.warnings)
     };
-    let keyring = match args.openpgp.keyring() {
-        Ok(keyring) => keyring,
-        Err(reason) => return decided(Report::new(Vec::new(), vec![reason], context.now), &policy, context),
+    let of_companions = expected.clone();
+    let accepts = |artifact: &Artifact, facts: &Facts| {
+        if names_signer { Default::default() } else { judged_by(&release, &of_companions, artifact, facts) }
     };
-    let question =
-        Question { openpgp: keyring.as_ref().map(|keyring| (keyring, &openpgp)), policy: &says, now: context.now };
-    decided(examine(&dir, &question, context), &policy, context)
-}
+    expected.require = args.require.iter().map(|kind| kind.name().to_owned()).collect();
+    let says = |artifact: &Artifact, facts: &Facts| judged_by(&policy, &expected, artifact, facts);
 
-fn policy(name: &str) -> anyhow::Result<PolicySet> {
-    PolicySet::builtin(name).ok_or_else(|| {
-        UsageError::new(format!("there is no policy `{name}`"), "debvisor policy list prints the built-in ones").into()
-    })
-}
-
-fn decided(mut report: Report, policy: &PolicySet, context: &Context) -> anyhow::Result<Ended> {
+    let companions = if names_signer { signer_alone(&expectations) } else { expectations.clone() };
+    let verifiers = root.as_ref().map(|root| {
+        let verifier = |expectations| Verifier::new(&root.root, expectations, context.now);
+        (verifier(&expectations), verifier(&companions))
+    });
+    let question = Question {
+        openpgp: keyring.as_ref().map(|keyring| (keyring, &openpgp)),
+        sigstore: verifiers.as_ref().map(|(artifacts, companions)| Sigstore {
+            artifacts,
+            companions,
+            accepts: &accepts,
+            signs_whole_messages: expectations.key.as_ref().is_some_and(PublicKey::signs_whole_messages),
+        }),
+        unanswered: &unanswered,
+        policy: &says,
+        now: context.now,
+    };
+    let mut report = examine(&dir, further, &question, context);
     report.policy = Some(policy.reference());
-    report::print(&report, context)?;
+    report.trust_root = root.as_ref().map(UsableRoot::reference);
+    decided(&report, context)
+}
+
+fn decided(report: &Report, context: &Context) -> anyhow::Result<Ended> {
+    report::print(report, context)?;
     Ok(Ended::Decided(report.decision))
+}
+
+fn kept<T>(outcome: Result<T, Reason>, refused: &mut Vec<Reason>) -> Option<T> {
+    outcome.map_err(|reason| refused.push(reason)).ok()
+}
+
+/// The same signer, without what was asked of artifacts: nobody builds a checksum list.
+fn signer_alone(expectations: &Expectations) -> Expectations {
+    Expectations {
+        identity: expectations.identity.clone(),
+        issuer: expectations.issuer.clone(),
+        key: expectations.key.clone(),
+        key_needs_log: expectations.key_needs_log,
+        ..Expectations::default()
+    }
 }
 
 /// The one kind of target that this version gates. The others are told apart, so that nobody searches for a typo.
@@ -122,15 +174,16 @@ fn directory(target: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Reads, hashes and judges everything below the directory.
-fn examine(dir: &Path, question: &Question<'_>, context: &Context) -> Report {
+fn examine(dir: &Path, further: Vec<Offered>, question: &Question<'_>, context: &Context) -> Report {
     let found = match files::list(dir) {
         Ok(found) => found,
         Err(reasons) => return Report::new(named(&reasons), reasons, context.now),
     };
     let roles = layout::roles(found.iter().map(|file| file.name.as_str()));
-    let evidence = Evidence::read(roles, question, &|name, limit| files::read_below(dir, name, limit));
+    let evidence = Evidence::read(roles, further, question, &|name, limit| files::read_below(dir, name, limit));
     let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
-    let hashed: Vec<_> = found.par_iter().map(|file| hash(dir, file, &evidence, &bar)).collect();
+    let hash = |file| hash(dir, file, &evidence, question, &bar);
+    let hashed: Vec<_> = found.par_iter().map(hash).collect();
     bar.finish_and_clear();
     let mut members = Vec::new();
     let mut unreadable = Vec::new();
@@ -157,16 +210,28 @@ fn named(reasons: &[Reason]) -> Vec<SubjectReport> {
 }
 
 /// Streams one file once, through everything that wants its bytes.
-fn hash(dir: &Path, file: &FoundFile, evidence: &Evidence, bar: &ProgressBar) -> Result<Member, Reason> {
+fn hash(
+    dir: &Path,
+    file: &FoundFile,
+    evidence: &Evidence,
+    question: &Question<'_>,
+    bar: &ProgressBar,
+) -> Result<Member, Reason> {
     let mut hasher = Hasher::new(&evidence.algorithms(&file.name));
     let mut openpgp = evidence.openpgp_hasher(&file.name);
-    let mut seen = progress::Seen(bar);
+    let mut keep = evidence.keeps_bytes(&file.name, question).then(|| Keep::new(limits::WHOLE_ARTIFACT_BYTES));
+    let mut seen = Seen(bar);
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut hasher, &mut seen];
     if let Some(openpgp) = &mut openpgp {
         sinks.push(openpgp);
     }
+    if let Some(keep) = &mut keep {
+        sinks.push(keep);
+    }
     files::open(dir, &file.name).and_then(|open| artifact::stream(open, &mut sinks)).map_err(|error| {
         Reason::new(Code::SubjectUnreadable, format!("cannot read `{}`: {error}", file.name)).subject(&file.name)
     })?;
-    Ok(Member { artifact: Artifact::new(&file.name, hasher.finish()), openpgp: openpgp.map(ArtifactHasher::finish) })
+    let mut artifact = Artifact::new(&file.name, hasher.finish());
+    artifact.bytes = keep.and_then(Keep::finish);
+    Ok(Member { artifact, openpgp: openpgp.map(ArtifactHasher::finish) })
 }

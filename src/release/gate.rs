@@ -10,20 +10,21 @@
 //! Invariant: no I/O and no clock; the caller hands in a reader, digests and `now`. Nothing is skipped: a file is
 //! either proved or named in a reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use rayon::prelude::*;
 
 use super::artifact::Artifact;
 use super::decision::{Decision, Report, SubjectReport};
+use super::evidence::bundle;
 use super::evidence::checksums::ChecksumList;
 use super::evidence::document::{self, Document};
 use super::evidence::openpgp::{ArtifactHasher, ArtifactHashes, DetachedSignatures, Keyring};
-use super::verify::Facts;
 use super::verify::member::{self, Companion};
 use super::verify::openpgp::{OpenpgpExpectations, SignatureFile};
-use crate::types::{Code, DigestAlgorithm, Reason, limits};
+use super::verify::{Facts, Offered, Verifier};
+use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
 pub mod layout;
 
@@ -40,6 +41,11 @@ pub type Policy<'a> = dyn Fn(&Artifact, &Facts) -> (Vec<Reason>, Vec<Reason>) + 
 pub struct Question<'a> {
     /// The OpenPGP keys that must have signed, where any were named.
     pub openpgp: Option<(&'a Keyring, &'a OpenpgpExpectations)>,
+    /// Who must have signed by Sigstore's means, where anybody was named.
+    pub sigstore: Option<Sigstore<'a>>,
+    /// Why the question cannot be answered in full, where a key, keyring, trust root or further bundle cannot be used.
+    /// A missing signature is then an open question, and only what speaks against a file is a no.
+    pub unanswered: &'a [Reason],
     /// The policy over each artifact.
     pub policy: &'a Policy<'a>,
     /// The time of the run.
@@ -49,8 +55,21 @@ pub struct Question<'a> {
 impl Question<'_> {
     /// Whether anybody at all was named whose signature would count.
     const fn names_somebody(&self) -> bool {
-        self.openpgp.is_some()
+        self.openpgp.is_some() || self.sigstore.is_some() || !self.unanswered.is_empty()
     }
+}
+
+/// Whose Sigstore signatures count, and for what.
+#[derive(Clone, Copy)]
+pub struct Sigstore<'a> {
+    /// Judges what is said of artifacts, with everything that was asked of their provenance.
+    pub artifacts: &'a Verifier<'a>,
+    /// Judges what is said of lists and documents: by the same signers, but nobody builds a list.
+    pub companions: &'a Verifier<'a>,
+    /// Whether a verified signer of a list or document is one of those expected, where the verifier alone cannot say.
+    pub accepts: &'a Policy<'a>,
+    /// Whether the artifacts' own bytes are signed, instead of their digests.
+    pub signs_whole_messages: bool,
 }
 
 /// A release's evidence, parsed before any artifact is read.
@@ -60,16 +79,34 @@ pub struct Evidence {
     lists: Vec<ChecksumList>,
     /// By the signed file's name: the signature files over it.
     signatures: BTreeMap<String, Vec<(String, DetachedSignatures)>>,
+    offers: Vec<Offer>,
+    /// The offers by the digests that they claim to be about.
+    claimed: HashMap<Digest, Vec<usize>>,
+    /// The offers by the file that they are named after.
+    named: HashMap<String, Vec<usize>>,
+    /// What files must be hashed with for the offers to be judged.
+    offered_algorithms: BTreeSet<DigestAlgorithm>,
     documents: BTreeMap<String, Document>,
     reasons: Vec<Reason>,
     /// Evidence of a kind for which nobody was named.
     unjudged: Vec<String>,
 }
 
+/// A bundle, and where it stood.
+#[derive(Debug)]
+struct Offer {
+    offered: Offered,
+    /// The file, where it is one of the release.
+    file: Option<String>,
+    /// The file of the release that it is named after.
+    over: Option<String>,
+}
+
 /// What one file of evidence turned out to be.
 enum Parsed {
     List(ChecksumList),
     Signature { over: String, signatures: DetachedSignatures },
+    Offers(Vec<Offered>),
     Document(Document),
     Unjudged,
     Nothing,
@@ -77,8 +114,13 @@ enum Parsed {
 
 impl Evidence {
     /// Reads and parses every file whose role is to speak for others.
-    /// What cannot be read or parsed is kept as a reason.
-    pub fn read(roles: BTreeMap<String, Role>, question: &Question<'_>, read: &Read<'_>) -> Self {
+    /// What cannot be read or parsed is kept as a reason. `further` are bundles from outside of the release.
+    pub fn read(
+        roles: BTreeMap<String, Role>,
+        further: Vec<Offered>,
+        question: &Question<'_>,
+        read: &Read<'_>,
+    ) -> Self {
         let parsed: Vec<_> = roles.par_iter().map(|(name, role)| (name, parse(name, role, question, read))).collect();
         let mut evidence = Self::default();
         for (name, parsed) in parsed {
@@ -86,6 +128,11 @@ impl Evidence {
                 Ok(Parsed::List(list)) => evidence.lists.push(list),
                 Ok(Parsed::Signature { over, signatures }) => {
                     evidence.signatures.entry(over).or_default().push((name.clone(), signatures));
+                }
+                Ok(Parsed::Offers(offers)) => {
+                    let over = layout::over(name, &roles).map(str::to_owned);
+                    let offer = |offered| Offer { offered, file: Some(name.clone()), over: over.clone() };
+                    evidence.offers.extend(offers.into_iter().map(offer));
                 }
                 Ok(Parsed::Document(document)) => {
                     evidence.documents.insert(name.clone(), document);
@@ -95,6 +142,16 @@ impl Evidence {
                 Err(reasons) => evidence.reasons.extend(reasons.into_iter().map(|reason| reason.subject(name))),
             }
         }
+        evidence.offers.extend(further.into_iter().map(|offered| Offer { offered, file: None, over: None }));
+        for (index, offer) in evidence.offers.iter().enumerate() {
+            for digest in offer.offered.claimed() {
+                evidence.claimed.entry(digest.clone()).or_default().push(index);
+            }
+            if let Some(over) = &offer.over {
+                evidence.named.entry(over.clone()).or_default().push(index);
+            }
+            evidence.offered_algorithms.extend(offer.offered.digest_algorithms());
+        }
         evidence.roles = roles;
         evidence
     }
@@ -102,7 +159,8 @@ impl Evidence {
     /// How the file of this name has to be hashed.
     pub fn algorithms(&self, name: &str) -> Vec<DigestAlgorithm> {
         let mut algorithms: Vec<_> = self.lists.iter().flat_map(|list| list.algorithms(name)).collect();
-        // The report names every file by this one, and so do SBOMs and attestations.
+        algorithms.extend(&self.offered_algorithms);
+        // The report names every file by this one, and so do SBOMs.
         algorithms.push(DigestAlgorithm::Sha256);
         algorithms.sort_unstable();
         algorithms.dedup();
@@ -115,9 +173,21 @@ impl Evidence {
         Some(ArtifactHasher::new(files.iter().map(|(_, signatures)| signatures)))
     }
 
-    /// The names of all files.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.roles.keys().map(String::as_str)
+    /// Whether the file's own bytes must be kept, because they were signed instead of their digest.
+    pub fn keeps_bytes(&self, name: &str, question: &Question<'_>) -> bool {
+        question.sigstore.is_some_and(|sigstore| sigstore.signs_whole_messages)
+            && self
+                .offers
+                .iter()
+                .any(|offer| offer.offered.is_message() && offer.over.as_deref().is_none_or(|over| over == name))
+    }
+
+    /// The bundles that claim to be about a file, by its digest or by their own name.
+    fn about(&self, artifact: &Artifact) -> Vec<&Offered> {
+        let by_name = self.named.get(&artifact.name).into_iter().flatten().copied();
+        let by_digest = artifact.digests().filter_map(|digest| self.claimed.get(digest)).flatten().copied();
+        let indexes: BTreeSet<usize> = by_name.chain(by_digest).collect();
+        indexes.into_iter().filter_map(|index| self.offers.get(index)).map(|offer| &offer.offered).collect()
     }
 
     fn role(&self, name: &str) -> &Role {
@@ -146,6 +216,14 @@ fn parse(name: &str, role: &Role, question: &Question<'_>, read: &Read<'_>) -> R
             let bytes = read(name, limits::OPENPGP_SIGNATURE_BYTES).map_err(one)?;
             let signatures = DetachedSignatures::parse(&bytes).map_err(one)?;
             Ok(Parsed::Signature { over: over.clone(), signatures })
+        }
+        Role::Bundle { .. } | Role::Attestations if question.sigstore.is_some() => {
+            let bytes = read(name, limits::EVIDENCE_BYTES).map_err(one)?;
+            let bundles = bundle::parse_file(&bytes).map_err(one)?;
+            let alone = bundles.len() == 1;
+            let offer =
+                |(line, bundle)| Offered::new(if alone { name.to_owned() } else { format!("{name}:{line}") }, bundle);
+            Ok(Parsed::Offers(bundles.into_iter().map(offer).collect()))
         }
         Role::OpenpgpSignature { .. } | Role::Bundle { .. } | Role::Attestations => Ok(Parsed::Unjudged),
         Role::Sbom | Role::Vex => {
@@ -192,6 +270,8 @@ struct Release<'a> {
     members: BTreeMap<&'a str, &'a Member>,
     /// By name: what signatures over the file itself prove.
     own: BTreeMap<&'a str, (Facts, Vec<Reason>)>,
+    /// The names of the bundles that were verified for some file.
+    verified: BTreeSet<String>,
     documents: Vec<Proved<'a>>,
 }
 
@@ -212,12 +292,14 @@ struct Outcome {
 
 impl<'a> Release<'a> {
     fn new(evidence: &'a Evidence, members: &'a [Member], question: &'a Question<'a>) -> Self {
-        let own = members
+        let own: BTreeMap<&str, (Facts, Vec<Reason>)> = members
             .par_iter()
             .map(|member| (member.artifact.name.as_str(), own_signatures(evidence, member, question)))
             .collect();
+        let signatures = own.values().flat_map(|(facts, _)| facts.signatures());
+        let verified = signatures.map(|signature| signature.evidence.clone()).collect();
         let members = members.iter().map(|member| (member.artifact.name.as_str(), member)).collect();
-        let mut release = Self { evidence, question, members, own, documents: Vec::new() };
+        let mut release = Self { evidence, question, members, own, verified, documents: Vec::new() };
         release.documents =
             evidence.documents.iter().filter_map(|(name, document)| release.prove(name, document)).collect();
         release
@@ -240,7 +322,7 @@ impl<'a> Release<'a> {
                 if *role == Role::Artifact {
                     (reasons, warnings) = (self.question.policy)(artifact, &facts);
                 }
-            } else if self.question.names_somebody() {
+            } else if self.question.names_somebody() && self.question.unanswered.is_empty() {
                 reasons.push(self.nobody_vouches(artifact));
             }
         }
@@ -265,7 +347,7 @@ impl<'a> Release<'a> {
             facts.merge(listed);
             reasons.extend(against);
         }
-        if !is_listed && self.evidence.needs_line(name) {
+        if !is_listed && self.evidence.needs_line(name) && !self.proves_itself(name) {
             reasons.extend(self.unlisted(name));
         }
         (facts, reasons)
@@ -293,6 +375,16 @@ impl<'a> Release<'a> {
             reasons.extend(against);
         }
         (facts, reasons)
+    }
+
+    /// Whether a file holds bundles and every one of them was verified. Such a file may be about the list itself, and
+    /// then no list can name it; that it says what an expected signer wrote is proved already.
+    fn proves_itself(&self, name: &str) -> bool {
+        let offers = &self.evidence.offers;
+        let mut own = offers.iter().filter(|offer| offer.file.as_deref() == Some(name)).peekable();
+        // A bundle from outside that goes by the same name must not answer for this one.
+        let is_alone = |of: &Offer| !offers.iter().any(|o| o.file.is_none() && o.offered.name() == of.offered.name());
+        own.peek().is_some() && own.all(|offer| self.verified.contains(offer.offered.name()) && is_alone(offer))
     }
 
     fn unlisted(&self, name: &str) -> Option<Reason> {
@@ -323,7 +415,7 @@ impl<'a> Release<'a> {
 
     /// Reasons that are about no file in particular.
     fn of_the_whole(&self) -> Vec<Reason> {
-        let mut reasons = Vec::new();
+        let mut reasons = self.question.unanswered.to_vec();
         let has_list = self.evidence.roles.values().any(|role| *role == Role::ChecksumList);
         if !has_list {
             reasons.push(Reason::new(Code::ChecksumMissing, "the release has no checksum list, such as SHA256SUMS"));
@@ -354,13 +446,30 @@ impl<'a> Release<'a> {
     }
 }
 
+/// What the signatures over a file and the statements about it prove.
 fn own_signatures(evidence: &Evidence, member: &Member, question: &Question<'_>) -> (Facts, Vec<Reason>) {
-    let name = member.artifact.name.as_str();
-    let (Some(files), Some((keyring, expected))) = (evidence.signatures.get(name), question.openpgp) else {
-        return Default::default();
-    };
-    let files: Vec<_> = files.iter().map(|(evidence, signatures)| SignatureFile { evidence, signatures }).collect();
-    member::signed(&files, member.openpgp.as_ref(), keyring, expected)
+    let artifact = &member.artifact;
+    let mut facts = Facts::default();
+    let mut reasons = Vec::new();
+    if let (Some(files), Some((keyring, expected))) = (evidence.signatures.get(&artifact.name), question.openpgp) {
+        let files: Vec<_> = files.iter().map(|(evidence, signatures)| SignatureFile { evidence, signatures }).collect();
+        (facts, reasons) = member::signed(&files, member.openpgp.as_ref(), keyring, expected);
+    }
+    if let Some(sigstore) = question.sigstore {
+        let is_artifact = *evidence.role(&artifact.name) == Role::Artifact;
+        let verifier = if is_artifact { sigstore.artifacts } else { sigstore.companions };
+        let (mut proved, mut against) = verifier.judge(artifact, &evidence.about(artifact));
+        if !is_artifact && !proved.signatures().is_empty() {
+            let (refused, _) = (sigstore.accepts)(artifact, &proved);
+            if !refused.is_empty() {
+                proved = Facts::default();
+            }
+            against.extend(refused);
+        }
+        facts.merge(proved);
+        reasons.extend(against);
+    }
+    (facts, reasons)
 }
 
 /// Artifacts and documents, and whatever else has a reason against it: missing files and bad evidence too.

@@ -87,6 +87,18 @@ fn is_list(name: &str) -> bool {
             || LIST_SUFFIXES.iter().any(|suffix| lower.ends_with(suffix)))
 }
 
+/// The file of the release that a bundle or a file of attestations is named after, where there is one.
+pub fn over<'a>(name: &'a str, roles: &'a BTreeMap<String, Role>) -> Option<&'a str> {
+    match roles.get(name)? {
+        Role::Bundle { over } | Role::OpenpgpSignature { over } => Some(over),
+        Role::Attestations => {
+            let stem = ATTESTATION_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+            roles.contains_key(stem).then_some(stem)
+        }
+        Role::Artifact | Role::ChecksumList | Role::Sbom | Role::Vex => None,
+    }
+}
+
 /// The artifact that a companion document is named after: `app.tar.gz.cdx.json` is about `app.tar.gz`.
 pub fn named_after(name: &str) -> Option<&str> {
     SBOM_SUFFIXES.iter().chain(&VEX_SUFFIXES).find_map(|suffix| name.strip_suffix(suffix))

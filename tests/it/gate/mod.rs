@@ -6,6 +6,7 @@ use debvisor::types::Digest;
 
 mod formats;
 pub(crate) mod release;
+mod sigstore;
 
 use release::{Publisher, Release};
 
