@@ -47,6 +47,66 @@ pub struct Environment {
     pub config_dir: Option<PathBuf>,
     /// `XDG_CACHE_HOME`, else `$HOME/.cache`, with `debvisor` below it: what can be fetched again.
     pub cache_dir: Option<PathBuf>,
+    /// The GitHub Actions job that this run is a step of (`GITHUB_ACTIONS` is `true`).
+    pub github_actions: Option<GithubActions>,
+    /// The GitLab job that this run is a part of (`GITLAB_CI` is `true`).
+    pub gitlab_ci: Option<GitlabCi>,
+    /// `SIGSTORE_ID_TOKEN`: an OIDC token that was made for Sigstore, as GitLab and others hand it over.
+    pub identity_token: Option<Secret>,
+}
+
+/// What GitHub Actions says of the job (docs.github.com, default environment variables).
+#[derive(Debug, Clone, Default)]
+pub struct GithubActions {
+    /// `GITHUB_SERVER_URL`.
+    pub server_url: String,
+    /// `GITHUB_REPOSITORY`, as `owner/name`.
+    pub repository: String,
+    /// `GITHUB_REPOSITORY_ID`.
+    pub repository_id: String,
+    /// `GITHUB_REPOSITORY_OWNER_ID`.
+    pub repository_owner_id: String,
+    /// `GITHUB_WORKFLOW_REF`, as `owner/name/.github/workflows/x.yml@refs/heads/main`.
+    pub workflow_ref: String,
+    /// `GITHUB_SHA`.
+    pub sha: String,
+    /// `GITHUB_REF`.
+    pub git_ref: String,
+    /// `GITHUB_EVENT_NAME`.
+    pub event_name: String,
+    /// `GITHUB_RUN_ID`.
+    pub run_id: String,
+    /// `GITHUB_RUN_ATTEMPT`.
+    pub run_attempt: String,
+    /// `RUNNER_ENVIRONMENT`: `github-hosted` or `self-hosted`.
+    pub runner_environment: String,
+    /// `ACTIONS_ID_TOKEN_REQUEST_URL`, where the job may ask for a token.
+    pub token_url: Option<String>,
+    /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`, with which it asks.
+    pub token_secret: Option<Secret>,
+}
+
+/// What GitLab says of the job (docs.gitlab.com, predefined variables).
+#[derive(Debug, Clone, Default)]
+pub struct GitlabCi {
+    /// `CI_PROJECT_URL`.
+    pub project_url: String,
+    /// `CI_PROJECT_ID`.
+    pub project_id: String,
+    /// `CI_COMMIT_SHA`.
+    pub sha: String,
+    /// `refs/tags/` with `CI_COMMIT_TAG`, else `refs/heads/` with `CI_COMMIT_REF_NAME`.
+    pub git_ref: String,
+    /// `CI_CONFIG_PATH`.
+    pub config_path: String,
+    /// `CI_PIPELINE_SOURCE`.
+    pub pipeline_source: String,
+    /// `CI_JOB_URL`.
+    pub job_url: String,
+    /// `CI_RUNNER_ID`.
+    pub runner_id: String,
+    /// `CI_SERVER_URL`.
+    pub server_url: String,
 }
 
 impl Environment {
@@ -68,6 +128,48 @@ impl Environment {
             key_password: secret("DEBVISOR_KEY_PASSWORD").or_else(|| secret("COSIGN_PASSWORD")),
             config_dir: below("XDG_CONFIG_HOME", ".config"),
             cache_dir: below("XDG_CACHE_HOME", ".cache"),
+            github_actions: (text("GITHUB_ACTIONS").as_deref() == Some("true")).then(GithubActions::read),
+            gitlab_ci: (text("GITLAB_CI").as_deref() == Some("true")).then(GitlabCi::read),
+            identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
+        }
+    }
+}
+
+impl GithubActions {
+    fn read() -> Self {
+        let named = |name: &str| text(name).unwrap_or_default();
+        Self {
+            server_url: named("GITHUB_SERVER_URL"),
+            repository: named("GITHUB_REPOSITORY"),
+            repository_id: named("GITHUB_REPOSITORY_ID"),
+            repository_owner_id: named("GITHUB_REPOSITORY_OWNER_ID"),
+            workflow_ref: named("GITHUB_WORKFLOW_REF"),
+            sha: named("GITHUB_SHA"),
+            git_ref: named("GITHUB_REF"),
+            event_name: named("GITHUB_EVENT_NAME"),
+            run_id: named("GITHUB_RUN_ID"),
+            run_attempt: named("GITHUB_RUN_ATTEMPT"),
+            runner_environment: named("RUNNER_ENVIRONMENT"),
+            token_url: text("ACTIONS_ID_TOKEN_REQUEST_URL"),
+            token_secret: secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
+        }
+    }
+}
+
+impl GitlabCi {
+    fn read() -> Self {
+        let named = |name: &str| text(name).unwrap_or_default();
+        let tag = text("CI_COMMIT_TAG").map(|tag| format!("refs/tags/{tag}"));
+        Self {
+            project_url: named("CI_PROJECT_URL"),
+            project_id: named("CI_PROJECT_ID"),
+            sha: named("CI_COMMIT_SHA"),
+            git_ref: tag.unwrap_or_else(|| format!("refs/heads/{}", named("CI_COMMIT_REF_NAME"))),
+            config_path: named("CI_CONFIG_PATH"),
+            pipeline_source: named("CI_PIPELINE_SOURCE"),
+            job_url: named("CI_JOB_URL"),
+            runner_id: named("CI_RUNNER_ID"),
+            server_url: named("CI_SERVER_URL"),
         }
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod bundle;
 pub mod key;
+pub mod provenance;
 pub mod statement;
