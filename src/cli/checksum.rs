@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 
-use super::{Context, Ended, UsageError, progress, report};
+use super::{Context, Ended, UsageError, output, progress, report};
 use crate::release::artifact::Artifact;
 use crate::release::collect::files::{self, FoundFile};
 use crate::release::decision::{Decision, Report, SubjectReport};
@@ -95,7 +95,7 @@ fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Ended> {
         Ok(list) => list,
         Err(reasons) => return decided(Vec::new(), reasons, context),
     };
-    let dir = args.dir.clone().unwrap_or_else(|| parent(&args.list));
+    let dir = args.dir.clone().unwrap_or_else(|| output::folder_of(&args.list).to_owned());
     if !dir.is_dir() {
         let reason = Reason::new(Code::SubjectUnreadable, format!("there is no directory {}", dir.display()));
         return decided(Vec::new(), vec![reason], context);
@@ -178,7 +178,7 @@ fn create(args: &CreateArgs, context: &Context) -> anyhow::Result<Ended> {
     match text {
         Ok(text) if reasons.is_empty() => {
             match &args.output {
-                Some(path) => write_whole(path, text.as_bytes())?,
+                Some(path) => output::write(path, text.as_bytes())?,
                 None => anstream::stdout().lock().write_all(text.as_bytes()).context("cannot write to stdout")?,
             }
             Ok(Ended::Done)
@@ -214,26 +214,6 @@ fn named(inputs: &[PathBuf]) -> anyhow::Result<Vec<FoundFile>> {
         found.insert(name.clone(), FoundFile { path: path.clone(), name, bytes });
     }
     Ok(found.into_values().collect())
-}
-
-/// Writes the whole file or leaves the old one as it was.
-fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let failed = || format!("cannot write {}", path.display());
-    // The umask still takes its part of the mode away.
-    let mode = std::fs::Permissions::from_mode(0o666);
-    let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(parent(path)).with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
-    file.persist(path).with_context(failed)?;
-    Ok(())
-}
-
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 fn decided(subjects: Vec<SubjectReport>, reasons: Vec<Reason>, context: &Context) -> anyhow::Result<Ended> {

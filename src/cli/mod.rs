@@ -10,6 +10,7 @@ use crate::config::Environment;
 use crate::release::decision::Decision;
 
 mod archive;
+mod attest;
 mod checksum;
 mod completions;
 mod expect;
@@ -17,9 +18,13 @@ mod explain;
 mod gate;
 mod key;
 mod log;
+mod output;
 mod policy;
 mod progress;
+mod provenance;
 pub mod report;
+mod sign;
+mod signing;
 mod sigstore;
 mod trust;
 mod verify;
@@ -63,6 +68,12 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Prove a whole release in one run
     Gate(Box<gate::Args>),
+    /// Sign artifacts
+    Sign(Box<sign::Args>),
+    /// Attest something about artifacts: any predicate, in a signed in-toto statement
+    Attest(Box<attest::Args>),
+    /// Write SLSA provenance
+    Provenance(Box<provenance::Args>),
     /// Write and check checksum lists
     Checksum(checksum::Args),
     /// Look into archives before anything unpacks them
@@ -158,6 +169,9 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
     match command {
         Command::Verify(args) => verify::run(&args, context),
         Command::Gate(args) => gate::run(&args, context),
+        Command::Sign(args) => sign::run(&args, context),
+        Command::Attest(args) => attest::run(&args, context),
+        Command::Provenance(args) => provenance::run(&args, context),
         Command::Checksum(args) => checksum::run(args, context),
         Command::Archive(args) => archive::run(args, context),
         Command::Log(args) => log::run(args, context),

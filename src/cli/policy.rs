@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{Context, Ended, Format, report};
+use crate::config::Environment;
 use crate::release::artifact;
 use crate::release::decision::{Decision, PolicyReference, Report, SubjectReport};
 use crate::release::evidence::json;
@@ -34,10 +35,17 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct FolderArgs {
+pub(super) struct FolderArgs {
     /// A folder whose NAME.rego, NAME.json or NAME/ comes before the user's and the built-in policies
     #[arg(long, value_name = "DIR")]
     policy_dir: Option<PathBuf>,
+}
+
+impl FolderArgs {
+    /// Where policies are looked for in this run.
+    pub(super) fn folders(&self, environment: &Environment) -> Folders {
+        Folders::new(self.policy_dir.as_deref(), environment)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +87,7 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
 }
 
 fn list(args: &ListArgs, context: &Context) -> anyhow::Result<Ended> {
-    let folders = Folders::new(args.folders.policy_dir.as_deref(), &context.environment);
+    let folders = args.folders.folders(&context.environment);
     let policies: Vec<_> = folders.names().into_iter().map(|name| (folders.load_alone(&name), name)).collect();
     let mut out = anstream::stdout().lock();
     if context.format == Format::Json {
@@ -118,7 +126,7 @@ fn list(args: &ListArgs, context: &Context) -> anyhow::Result<Ended> {
 }
 
 fn eval(args: &EvalArgs, context: &Context) -> anyhow::Result<Ended> {
-    let folders = Folders::new(args.folders.policy_dir.as_deref(), &context.environment);
+    let folders = args.folders.folders(&context.environment);
     let set = policy_with_data(&folders, &args.policy, &args.data);
     let mut subjects = Vec::new();
     let mut reasons = Vec::new();
@@ -193,7 +201,7 @@ fn read_input(path: &Path) -> Result<Vec<u8>, Reason> {
 }
 
 fn test(args: TestArgs, context: &Context) -> anyhow::Result<Ended> {
-    let folders = Folders::new(args.folders.policy_dir.as_deref(), &context.environment);
+    let folders = args.folders.folders(&context.environment);
     let policies = if args.policies.is_empty() { folders.names() } else { args.policies };
     let mut subjects = Vec::new();
     let mut reasons = Vec::new();

@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::expect::{self, OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
+use super::policy::FolderArgs;
 use super::sigstore::{self, UsableRoot};
 use super::{Context, Ended, UsageError, progress, report};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink, Subject};
@@ -42,6 +43,8 @@ pub(super) struct Args {
     /// The policy set: a built-in name, or a Rego file or directory
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
     policy: String,
+    #[command(flatten)]
+    folders: FolderArgs,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
@@ -53,7 +56,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         )
         .into());
     }
-    let policy = match load(&args.policy)? {
+    let policy = match args.folders.folders(&context.environment).load(&args.policy) {
         Ok(policy) => policy,
         Err(reason) => return finish(&Report::new(Vec::new(), vec![reason], context.now), context),
     };
@@ -300,8 +303,4 @@ impl Question<'_> {
         artifact.bytes = keep.and_then(Keep::finish);
         Ok((artifact, openpgp.map(ArtifactHasher::finish)))
     }
-}
-
-fn load(name: &str) -> anyhow::Result<Result<PolicySet, Reason>> {
-    Ok(Ok(PolicySet::builtin(name).ok_or_else(|| UsageError::new("no such policy", "debvisor policy list"))?))
 }

@@ -1,0 +1,71 @@
+//! `debvisor sign FILE…`: a signature beside each file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::signing::{Signer, SignerArgs, gpg_sign};
+use super::{Context, Ended, UsageError, output};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The files to sign
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Sign with this OpenPGP key instead, through your own gpg and its agent; writes FILE.asc
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["key", "bundle"])]
+    openpgp: Option<String>,
+    /// Where the bundle goes; FILE.sigstore.json without it
+    #[arg(long, value_name = "OUT")]
+    bundle: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
+    if args.bundle.is_some() && args.files.len() > 1 {
+        return Err(UsageError::new(
+            "one --bundle cannot hold the signatures of several files",
+            "leave it out: each file's bundle is written beside it",
+        )
+        .into());
+    }
+    let mut written = Vec::new();
+    if let Some(key) = &args.openpgp {
+        for path in &args.files {
+            let signature = gpg_sign(key, path)?;
+            written.push(write(&beside(path, ".asc"), &signature)?);
+        }
+    } else {
+        let signer = Signer::new(&args.signer, context)?;
+        for path in &args.files {
+            let artifact = signer.read(path, &file_name(path))?;
+            let bundle = signer.sign(&artifact, context)?;
+            let target = args.bundle.clone().unwrap_or_else(|| beside(path, ".sigstore.json"));
+            written.push(write(&target, bundle.to_string().as_bytes())?);
+        }
+    }
+    if !context.quiet {
+        let mut stderr = anstream::stderr().lock();
+        for path in written {
+            writeln!(stderr, "wrote {}", path.display())?;
+        }
+    }
+    Ok(Ended::Done)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    output::write(path, bytes)?;
+    Ok(path.to_owned())
+}
+
+/// The path with a suffix behind the whole name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// How statements and reports call a file: by its name, without the way to it.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
