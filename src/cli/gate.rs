@@ -18,7 +18,7 @@ use crate::release::evidence::openpgp::ArtifactHasher;
 use crate::release::gate::{self, Evidence, Member, Question, Sigstore, layout};
 use crate::release::policy::PolicySet;
 use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
-use crate::release::verify::{Expectations, Facts, Offered, Verifier};
+use crate::release::verify::{Expectations, Facts, Offered, Verifier, revoked};
 use crate::types::{Code, Reason, limits};
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,10 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         Err(reason) => return decided(&Report::new(Vec::new(), vec![reason], context.now), context),
     };
     let mut unanswered = Vec::new();
-    let key = kept(sigstore::key(&args.signer), &mut unanswered).flatten();
+    let installed = kept(sigstore::installed_bundle(context), &mut unanswered).flatten();
+    let revocations = installed.as_ref().map(|bundle| bundle.revocations().clone()).unwrap_or_default();
+    unanswered.extend(revocations.check_digest(&policy.reference().digest));
+    let key = kept(sigstore::key(&args.signer, installed.as_ref()), &mut unanswered).flatten();
     let expectations = sigstore::expectations(&args.signer, &args.provenance, &args.trust, key)?;
     let keyring = kept(args.openpgp.keyring(), &mut unanswered).flatten();
     let names_signer = expectations.identity.is_some() || args.signer.key.is_some();
@@ -107,7 +110,11 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         if names_signer { Default::default() } else { judged_by(&release, &of_companions, artifact, facts) }
     };
     expected.require = args.require.iter().map(|kind| kind.name().to_owned()).collect();
-    let says = |artifact: &Artifact, facts: &Facts| judged_by(&policy, &expected, artifact, facts);
+    let says = |artifact: &Artifact, facts: &Facts| {
+        let (mut denials, warnings) = judged_by(&policy, &expected, artifact, facts);
+        denials.extend(revoked(artifact, facts, &revocations));
+        (denials, warnings)
+    };
 
     let companions = if names_signer { signer_alone(&expectations) } else { expectations.clone() };
     let verifiers = root.as_ref().map(|root| {
@@ -126,7 +133,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         policy: &says,
         now: context.now,
     };
-    let mut report = examine(&dir, further, &question, context);
+    let mut report = examine(&dir, further, &revocations.algorithms(), &question, context);
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
     decided(&report, context)
@@ -174,7 +181,13 @@ fn directory(target: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Reads, hashes and judges everything below the directory.
-fn examine(dir: &Path, further: Vec<Offered>, question: &Question<'_>, context: &Context) -> Report {
+fn examine(
+    dir: &Path,
+    further: Vec<Offered>,
+    also: &[DigestAlgorithm],
+    question: &Question<'_>,
+    context: &Context,
+) -> Report {
     let found = match files::list(dir) {
         Ok(found) => found,
         Err(reasons) => return Report::new(named(&reasons), reasons, context.now),
@@ -217,7 +230,9 @@ fn hash(
     question: &Question<'_>,
     bar: &ProgressBar,
 ) -> Result<Member, Reason> {
-    let mut hasher = Hasher::new(&evidence.algorithms(&file.name));
+    let mut algorithms = evidence.algorithms(&file.name);
+    algorithms.extend(also);
+    let mut hasher = Hasher::new(&algorithms);
     let mut openpgp = evidence.openpgp_hasher(&file.name);
     let mut keep = evidence.keeps_bytes(&file.name, question).then(|| Keep::new(limits::WHOLE_ARTIFACT_BYTES));
     let mut seen = Seen(bar);

@@ -13,6 +13,7 @@ use crate::release::collect::trust_root::{self, SelectedRoot};
 use crate::release::evidence::bundle;
 use crate::release::evidence::key::PublicKey;
 use crate::release::policy::input::InputTrustRoot;
+use crate::release::trust::bundle::TrustBundle;
 use crate::release::trust::root::TrustRoot;
 use crate::release::verify::{Expectations, Offered, Pattern};
 use crate::types::{Code, Reason, limits};
@@ -50,6 +51,14 @@ impl UsableRoot {
             age_days: self.selected.age_days,
         }
     }
+}
+
+/// The installed trust bundle, for what it revokes and the keys it brings; it counts whatever root is selected.
+///
+/// # Errors
+/// `trust-bundle-invalid`: what is revoked is then not known, and nothing may pass.
+pub(super) fn installed_bundle(context: &Context) -> Result<Option<TrustBundle>, Reason> {
+    trust_root::installed_bundle(context.environment.config_dir.as_deref(), context.now)
 }
 
 /// What the flags demand. The key is read separately, since an unreadable one is an answer and no usage error.
@@ -102,13 +111,19 @@ pub(super) fn expectations(
     })
 }
 
-/// Reads `--key`.
+/// Reads `--key`: a file, or `bundle:NAME` for a key of the installed trust bundle.
 ///
 /// # Errors
 /// `evidence-unreadable`, or `unsupported-algorithm` where the file holds no key that may sign.
-pub(super) fn key(args: &SignerArgs) -> Result<Option<PublicKey>, Reason> {
+pub(super) fn key(args: &SignerArgs, installed: Option<&TrustBundle>) -> Result<Option<PublicKey>, Reason> {
     let Some(path) = &args.key else { return Ok(None) };
     let name = path.display().to_string();
+    if let Some(of_bundle) = name.strip_prefix("bundle:") {
+        let found = installed.and_then(|bundle| bundle.keys().iter().find(|(name, _)| name == of_bundle));
+        return found.map(|(_, key)| Some(key.clone())).ok_or_else(|| {
+            Reason::new(Code::EvidenceUnreadable, format!("the installed trust bundle has no key `{of_bundle}`"))
+        });
+    }
     let bytes = artifact::read_bounded(path, limits::KEY_BYTES).map_err(|error| {
         Reason::new(Code::EvidenceUnreadable, format!("cannot read the key {name}: {error}")).evidence(&name)
     })?;

@@ -16,9 +16,10 @@ use crate::release::decision::{Decision, Report, SubjectReport};
 use crate::release::evidence::openpgp::{ArtifactHasher, ArtifactHashes, DetachedSignatures, Keyring};
 use crate::release::policy::PolicySet;
 use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
+use crate::release::trust::revocation::Revocations;
 use crate::release::verify::member;
 use crate::release::verify::openpgp::{OpenpgpExpectations, SignatureFile};
-use crate::release::verify::{Expectations, Facts, Offered, Verifier};
+use crate::release::verify::{Expectations, Facts, Offered, Verifier, revoked};
 use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,10 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         Err(reason) => return finish(&Report::new(Vec::new(), vec![reason], context.now), context),
     };
     let mut refused = Vec::new();
-    let key = kept(sigstore::key(&args.signer), &mut refused).flatten();
+    let installed = kept(sigstore::installed_bundle(context), &mut refused).flatten();
+    let revocations = installed.as_ref().map(|bundle| bundle.revocations().clone()).unwrap_or_default();
+    refused.extend(revocations.check_digest(&policy.reference().digest));
+    let key = kept(sigstore::key(&args.signer, installed.as_ref()), &mut refused).flatten();
     let expectations = sigstore::expectations(&args.signer, &args.provenance, &args.trust, key)?;
     let root = (!args.bundle.is_empty()).then(|| UsableRoot::select(&args.trust, context));
     let root = root.and_then(|root| kept(root, &mut refused));
@@ -80,6 +84,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         openpgp_expectations,
         expected: expect::policy_input(&args.signer, &args.provenance, &args.openpgp),
         root: root.as_ref(),
+        revocations,
         policy: &policy,
         refused: !refused.is_empty(),
         context,
@@ -194,6 +199,7 @@ struct Question<'a> {
     openpgp_expectations: OpenpgpExpectations,
     expected: Expected,
     root: Option<&'a UsableRoot>,
+    revocations: Revocations,
     policy: &'a PolicySet,
     refused: bool,
     context: &'a Context,
@@ -244,6 +250,7 @@ impl Question<'_> {
         if reasons.is_empty() && facts.signatures().is_empty() && !self.refused {
             reasons.push(Reason::new(Code::EvidenceMissing, "no evidence was given for this artifact"));
         }
+        reasons.extend(revoked(&artifact, &facts, &self.revocations));
         if !reasons.is_empty() || self.refused {
             // The evidence has said no already; a policy would only repeat it.
             return self.conclude(&artifact, &facts, reasons, Vec::new());

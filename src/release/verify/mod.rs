@@ -36,6 +36,7 @@ mod log;
 pub mod member;
 pub mod openpgp;
 mod provenance;
+mod revoked;
 mod time;
 
 pub use expect::{Expectations, Pattern};
@@ -43,6 +44,7 @@ pub use facts::{
     Attestation, ChecksumListing, Clock, DocumentReference, Facts, LogEntry, Provenance, Signature, Signer, Summary,
     TrustedTime,
 };
+pub use revoked::revoked;
 
 /// Verifies any number of bundles under one trust root, remembering what it has already checked.
 #[derive(Debug)]
