@@ -19,7 +19,7 @@ use crate::release::gate::{self, Evidence, Member, Question, Sigstore, layout};
 use crate::release::policy::PolicySet;
 use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
 use crate::release::verify::{Expectations, Facts, Offered, Verifier, revoked};
-use crate::types::{Code, Reason, limits};
+use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -195,7 +195,7 @@ fn examine(
     let roles = layout::roles(found.iter().map(|file| file.name.as_str()));
     let evidence = Evidence::read(roles, further, question, &|name, limit| files::read_below(dir, name, limit));
     let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
-    let hash = |file| hash(dir, file, &evidence, question, &bar);
+    let hash = |file| hash(dir, file, &evidence, question, also, &bar);
     let hashed: Vec<_> = found.par_iter().map(hash).collect();
     bar.finish_and_clear();
     let mut members = Vec::new();
@@ -228,6 +228,7 @@ fn hash(
     file: &FoundFile,
     evidence: &Evidence,
     question: &Question<'_>,
+    also: &[DigestAlgorithm],
     bar: &ProgressBar,
 ) -> Result<Member, Reason> {
     let mut algorithms = evidence.algorithms(&file.name);
