@@ -261,7 +261,7 @@ fn tampered_evidence_is_a_no_even_where_other_evidence_is_missing() {
     answer.denies(&["checksum-mismatch app.tar.gz", "signature-required sub/notes.txt"]);
 }
 
-fn cyclonedx(hashes: Value) -> Vec<u8> {
+fn cyclonedx(hashes: &Value) -> Vec<u8> {
     let document = json!({
         "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
         "metadata": {"component": {"type": "application", "name": "app", "hashes": hashes}},
@@ -276,11 +276,9 @@ fn an_sbom_is_asked_of_every_artifact_and_found_by_its_digest_or_name() {
 
     let release = Release::empty().with("app", b"app");
     let hash = json!([{"alg": "SHA-256", "content": Digest::sha256(b"app").to_hex()}]);
-    for (name, document) in [
-        ("app.cdx.json", cyclonedx(hash.clone())),
-        ("other.cdx.json", cyclonedx(hash)),
-        ("bom.json", cyclonedx(json!([]))),
-    ] {
+    for (name, document) in
+        [("app.cdx.json", cyclonedx(&hash)), ("other.cdx.json", cyclonedx(&hash)), ("bom.json", cyclonedx(&json!([])))]
+    {
         release.write(name, &document);
         release.seal();
         let answer = release.gate(&require);
@@ -294,11 +292,11 @@ fn an_sbom_is_asked_of_every_artifact_and_found_by_its_digest_or_name() {
 #[test]
 fn an_sbom_bound_to_another_digest_is_a_no() {
     let hash = json!([{"alg": "SHA-256", "content": Digest::sha256(b"other").to_hex()}]);
-    let release = Release::empty().with("app", b"app").with("app.cdx.json", &cyclonedx(hash.clone()));
+    let release = Release::empty().with("app", b"app").with("app.cdx.json", &cyclonedx(&hash));
     release.seal();
     release.gate(&[]).denies(&["document-mismatch app"]);
 
-    let release = Release::empty().with("app", b"app").with("bom.json", &cyclonedx(hash));
+    let release = Release::empty().with("app", b"app").with("bom.json", &cyclonedx(&hash));
     release.seal();
     release.gate(&["--require", "sbom"]).denies(&["sbom-required app"]);
 }
@@ -306,7 +304,7 @@ fn an_sbom_bound_to_another_digest_is_a_no() {
 #[test]
 fn an_sbom_bound_by_sha1_only_is_a_no() {
     let hash = json!([{"alg": "SHA-1", "content": "d2a04d71301a8915217dd5faf81d12cffd6cd958"}]);
-    let release = Release::empty().with("app", b"app").with("bom.json", &cyclonedx(hash));
+    let release = Release::empty().with("app", b"app").with("bom.json", &cyclonedx(&hash));
     release.seal();
     release.gate(&["--require", "sbom"]).denies(&["sbom-required app"]);
 }
@@ -315,7 +313,7 @@ fn an_sbom_bound_by_sha1_only_is_a_no() {
 fn an_sbom_that_nobody_vouches_for_says_nothing() {
     let release = Release::empty().with("app", b"app");
     release.seal();
-    release.write("bom.json", &cyclonedx(json!([])));
+    release.write("bom.json", &cyclonedx(&json!([])));
     release.gate(&["--require", "sbom"]).denies(&["file-unlisted bom.json", "sbom-required app"]);
 }
 
