@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
-use super::policy::load::Folders;
+use super::policy::FolderArgs;
 use super::progress::{self, Seen};
 use super::sigstore::{self, UsableRoot};
 use super::{Context, Ended, UsageError, expect, report};
@@ -37,9 +37,11 @@ pub(super) struct Args {
     openpgp: OpenpgpArgs,
     #[command(flatten)]
     trust: TrustArgs,
-    /// The policy: release, the name of another built-in one, or a Rego file or directory
+    /// The policy: a name, or a Rego file or directory, which comes on top of release
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
     policy: String,
+    #[command(flatten)]
+    folders: FolderArgs,
     /// What every artifact must have besides a line in a signed list; repeatable
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
     require: Vec<Requirement>,
@@ -72,7 +74,7 @@ impl Requirement {
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let dir = directory(&args.target)?;
     let openpgp = args.openpgp.expectations(context.now)?;
-    let folders = Folders::new(None, &context.environment);
+    let folders = args.folders.folders(&context.environment);
     let policies = folders.load(&args.policy).and_then(|policy| Ok((policy, folders.load("release")?)));
     let (policy, release) = match policies {
         Ok(policies) => policies,

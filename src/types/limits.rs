@@ -95,6 +95,8 @@ pub const REASONS_PER_FILE: usize = 100;
 pub const POLICY_LINES: usize = 200_000;
 /// Rules of one policy set, all files together.
 pub const POLICY_RULES: usize = 5_000;
+/// Nesting of brackets in a policy file.
+pub const POLICY_NESTING: usize = 16;
 /// Rules and functions of a policy that depend on each other in one chain.
 pub const POLICY_CALL_DEPTH: usize = 256;
 /// Characters of one message of a policy.

@@ -349,3 +349,17 @@ fn an_endless_policy_is_ended() {
     assert_eq!(codes(&verdicts), ["policy-failed"]);
     assert!(start.elapsed() < super::engine::time_limit() * 2);
 }
+
+#[test]
+fn brackets_are_nested_within_bounds() {
+    let text = |levels: usize| {
+        format!(
+            "package main\n# [[[[[[[[[[[[[[[[[[[[\ndeny contains x if {{ x := `[[[[[[[[[[[[[[[[[[[[`; \"[[[[\\\"[[[[[[[[[[[[[\" != {}1{} }}",
+            "[".repeat(levels),
+            "]".repeat(levels)
+        )
+    };
+    assert_eq!(set(&text(8)).evaluate(&json!({})).denials.len(), 1);
+    assert_eq!(refused(&[("a.rego", &text(limits::POLICY_NESTING))]), "input-too-deep");
+    assert_eq!(refused(&[("a.rego", &text(100_000))]), "input-too-deep");
+}

@@ -53,6 +53,12 @@ impl Sources {
             };
             list.push((name, text));
         }
+        for (name, text) in sources.policies.iter().chain(&sources.tests) {
+            if nesting(text) > limits::POLICY_NESTING {
+                let message = format!("brackets of a policy are nested deeper than {}", limits::POLICY_NESTING);
+                return Err(Reason::new(Code::InputTooDeep, message).evidence(name));
+            }
+        }
         Ok(sources)
     }
 
@@ -70,6 +76,36 @@ impl Sources {
         }
         Digest::new(DigestAlgorithm::Sha256, &hash.finalize()).unwrap_or_else(|_| Digest::sha256(b""))
     }
+}
+
+/// How deep brackets are nested, outside of strings and comments. The interpreter's parser tries each literal in more
+/// than one way, and so takes twice as long for every further level.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '[' | '{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            ']' | '}' => depth = depth.saturating_sub(1),
+            '#' => while characters.next().is_some_and(|next| next != '\n') {},
+            '`' => while characters.next().is_some_and(|next| next != '`') {},
+            '"' => {
+                while let Some(next) = characters.next() {
+                    match next {
+                        '\\' => _ = characters.next(),
+                        // No string goes over the end of a line; a stray quote must not hide what follows.
+                        '"' | '\n' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A reason that a policy cannot be used.
