@@ -47,13 +47,13 @@ fn checksums_and_log_proofs_open_no_socket() {
 }
 
 /// How a traced program ended and what it asked of the network.
-struct Traced {
-    exit_code: i32,
-    network_calls: Vec<String>,
+pub(crate) struct Traced {
+    pub(crate) exit_code: i32,
+    pub(crate) network_calls: Vec<String>,
 }
 
 /// Runs a program with all its threads and children under strace.
-fn trace(scratch: &Path, program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Traced {
+pub(crate) fn trace(scratch: &Path, program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Traced {
     let log = scratch.join("trace");
     let output = Command::new("strace")
         .args(["--follow-forks", "--quiet=all", "--signal=none", "--trace=%network", "--output"])

@@ -11,6 +11,7 @@ use super::{Context, Ended, Format, UsageError};
 use crate::release::collect::trust_root::{self, SelectedRoot};
 use crate::release::decision::{Decision, Report, SubjectReport, TrustRootReference};
 use crate::release::trust::listing::{self, Listing};
+use crate::release::trust::root::TrustRoot;
 use crate::types::Reason;
 
 mod bundle;
@@ -83,7 +84,10 @@ fn check(root: &Root, max_age_days: Option<u32>, context: &Context) -> anyhow::R
 fn read(root: &Root, context: &Context) -> Result<(SelectedRoot, Listing), Reason> {
     let config_dir = context.environment.config_dir.as_deref();
     let selected = trust_root::load(config_dir, root.trusted_root.as_deref(), context.now)?.root;
-    let listing = listing::parse(&selected.json).map_err(|reason| reason.evidence(selected.origin.to_string()))?;
+    // Shown is what the document says; whether it can be used is asked of those who use it.
+    let listing = TrustRoot::parse(&selected.json)
+        .and_then(|_| listing::parse(&selected.json))
+        .map_err(|reason| reason.evidence(selected.origin.to_string()))?;
     Ok((selected, listing))
 }
 

@@ -13,6 +13,7 @@ use crate::clients::tuf::Mirror;
 use crate::release::artifact::read_bounded;
 use crate::release::collect::trust_root::{self, Record, Store};
 use crate::release::decision::{Decision, Report, SubjectReport};
+use crate::release::trust::root::TrustRoot;
 use crate::release::trust::tuf::{self, Update};
 use crate::release::trust::{self, listing};
 use crate::types::{Code, Digest, Reason, limits};
@@ -90,7 +91,13 @@ fn refresh(
     timeout: Duration,
     now: Timestamp,
 ) -> anyhow::Result<Result<Update, Reason>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time();
+    // Tokio's I/O driver opens a pair of sockets for signals, and a run without a network opens none at all.
+    if mirror.needs_network() {
+        runtime.enable_io();
+    }
+    let runtime = runtime.build().context("cannot start tokio")?;
     let update = tuf::update(mirror, bootstrap, store, tuf::TRUSTED_ROOT, now);
     let ended = runtime.block_on(async { tokio::time::timeout(timeout, update).await });
     Ok(ended.unwrap_or_else(|_| {
@@ -101,7 +108,9 @@ fn refresh(
 
 /// A root that was signed and still cannot be read must not take the place of one that can.
 fn check(update: Update, mirror: &str) -> Result<Update, Reason> {
-    listing::parse(&update.target).map_err(|reason| reason.evidence(mirror))?;
+    listing::parse(&update.target)
+        .and_then(|_| TrustRoot::parse(&update.target))
+        .map_err(|reason| reason.evidence(mirror))?;
     Ok(update)
 }
 

@@ -317,3 +317,71 @@ impl MetadataStore for Store {
         replace(&path, bytes).map_err(|error| self.failed("writing", &path, error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::release::evidence::key::PublicKey;
+    use crate::release::trust::bundle::{Contents, SCHEMA};
+
+    #[test]
+    fn an_installed_bundle_that_expired_stops_a_run_whichever_root_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root.json");
+        fs::write(&root, trust::embedded().json).unwrap();
+        let created_at = Timestamp::from_second(1_790_000_000).unwrap();
+        let expires_at = created_at + SignedDuration::from_hours(24);
+
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let key = PublicKey::from_spki(spki.as_ref()).unwrap();
+        let mut bundle = SignedBundle::new(Contents {
+            schema: SCHEMA,
+            version: 1,
+            created_at,
+            expires_at,
+            signers: None,
+            roots: Vec::new(),
+            policies: Vec::new(),
+            keys: Vec::new(),
+            openpgp_keyrings: Vec::new(),
+            revocations: Vec::new(),
+        })
+        .unwrap();
+        bundle.add_signature(&key, pair.sign(&bundle.message()).as_ref().to_vec()).unwrap();
+        let bundle = bundle.verify(&Signers::new(1, vec![key]).unwrap(), None, created_at).unwrap();
+        replace(&bundle_path(dir.path()), &bundle.to_installed().unwrap()).unwrap();
+
+        let load = |given: Option<&Path>, now| load(Some(dir.path()), given, now);
+        let last = expires_at - SignedDuration::from_nanos(1);
+        // Without a root of its own it leaves the choice of the root as it is.
+        assert_eq!(load(None, last).unwrap().root.origin, Origin::Embedded);
+        assert_eq!(load(Some(&root), last).unwrap().root.origin, Origin::Given(root.clone()));
+        for given in [None, Some(root.as_path())] {
+            let reason = load(given, expires_at).unwrap_err();
+            assert_eq!(reason.code.known(), Some(Code::TrustBundleInvalid));
+            assert!(reason.message.contains("expired"), "{}", reason.message);
+        }
+    }
+
+    #[test]
+    fn a_store_does_not_write_outside_its_directory_and_remembers_what_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::beside(&dir.path().join("root.json"));
+        for name in ["../root.json", "/root.json", "", "a/../../b"] {
+            assert!(store.store(name, b"x").is_err() && store.load(name).is_err(), "{name}");
+        }
+        store.store("root_history/2.root.json", b"x").unwrap();
+        assert_eq!(store.load("root_history/2.root.json").unwrap().unwrap(), b"x");
+        assert_eq!(store.load("timestamp.json").unwrap(), None);
+        assert!(store.take_failure().is_none());
+        // A directory where a file should be can be neither read nor replaced.
+        fs::create_dir_all(dir.path().join("root.tuf/timestamp.json")).unwrap();
+        assert!(store.load("timestamp.json").is_err() && store.store("timestamp.json", b"x").is_err());
+        assert!(store.take_failure().is_some());
+    }
+}

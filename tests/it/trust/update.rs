@@ -334,6 +334,26 @@ fn offline_takes_a_directory_and_no_url() {
 }
 
 #[test]
+fn a_directory_is_read_without_a_socket_and_a_url_is_not() {
+    let plan = honest();
+    let home = Home::new(&plan);
+    let mirror = home.mirror(&plan.build());
+    let server = Server::start(plan.build(), &[]);
+    let root = home.path().join("tuf-root.json");
+    let output = home.path().join("root.json");
+    let trace = |mirror: &str, offline: Option<&str>| {
+        let arguments = ["trust", "update", "--mirror", mirror, "--tuf-root", root.to_str().unwrap(), "--output"];
+        let arguments = arguments.into_iter().chain([output.to_str().unwrap()]).chain(offline);
+        crate::offline::trace(home.path(), env!("CARGO_BIN_EXE_debvisor"), arguments)
+    };
+    let traced = trace(&mirror, Some("--offline"));
+    assert_eq!((traced.exit_code, traced.network_calls), (0, Vec::new()));
+    // The control: the same over the network is seen.
+    let traced = trace(&server.url, None);
+    assert!(traced.exit_code == 0 && traced.network_calls.iter().any(|call| call.contains("AF_INET")));
+}
+
+#[test]
 fn what_is_no_repository_or_root_is_a_usage_error_or_a_no() {
     let plan = honest();
     let home = Home::new(&plan);
