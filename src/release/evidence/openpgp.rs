@@ -1,5 +1,5 @@
 //! OpenPGP files (RFC 9580): the bytes of a detached signature file or of a keyring in, their packets out, whether
-//! armored or binary; and the hashing of an artifact for the signatures over it.
+//! armored or binary.
 //! Says what the packets say, never whether a signature is good: that is `verify::openpgp`.
 //! Invariant: no clock and no I/O. Nothing is decompressed, so nothing can explode.
 
@@ -10,18 +10,20 @@ use std::fmt;
 use std::str::FromStr;
 
 use sequoia_openpgp::cert::{Cert, CertParser};
-use sequoia_openpgp::crypto::hash::Context;
 use sequoia_openpgp::packet::{Signature, Tag};
 use sequoia_openpgp::parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse as _};
-use sequoia_openpgp::types::{HashAlgorithm, SignatureType};
+use sequoia_openpgp::types::SignatureType;
 use sequoia_openpgp::{KeyHandle, Packet};
 
 use self::armor::{Between, Block};
-use crate::release::artifact::Sink;
 use crate::types::limits::{OPENPGP_KEYRING_BYTES, OPENPGP_SIGNATURE_BYTES, OPENPGP_SIGNATURES};
-use crate::types::{Code, Digest, DigestAlgorithm, Reason};
+use crate::types::{Code, Reason};
 
 mod armor;
+mod hashing;
+
+pub(in crate::release) use self::hashing::is_strong;
+pub use self::hashing::{ArtifactHasher, ArtifactHashes};
 
 /// The signatures of one detached signature file, in their order; at least one.
 #[derive(Debug, Clone)]
@@ -280,99 +282,6 @@ impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.to_hex())
     }
-}
-
-/// What an artifact is hashed under: version of the signature, algorithm, and the salt that version 6 puts in front.
-type StreamKey = (u8, u8, Vec<u8>);
-
-/// Hashes an artifact for any number of signature files while it streams by once.
-/// Algorithms that no signature may use are not computed at all.
-pub struct ArtifactHasher {
-    streams: BTreeMap<StreamKey, Context>,
-}
-
-impl ArtifactHasher {
-    /// A hasher for every signature of these files.
-    pub fn new<'a>(files: impl IntoIterator<Item = &'a DetachedSignatures>) -> Self {
-        let mut streams = BTreeMap::new();
-        for signature in files.into_iter().flat_map(DetachedSignatures::iter) {
-            let Some(key) = stream_key(signature) else { continue };
-            if let Entry::Vacant(entry) = streams.entry(key)
-                && let Ok(builder) = signature.hash_algo().context()
-            {
-                let mut context = builder.for_signature(signature.version());
-                context.update(&entry.key().2);
-                entry.insert(context);
-            }
-        }
-        Self { streams }
-    }
-
-    /// What was computed, once the artifact has gone by.
-    pub fn finish(self) -> ArtifactHashes {
-        ArtifactHashes { streams: self.streams }
-    }
-}
-
-impl Sink for ArtifactHasher {
-    fn update(&mut self, bytes: &[u8]) {
-        for context in self.streams.values_mut() {
-            context.update(bytes);
-        }
-    }
-}
-
-/// An artifact's hash states, which each signature completes with its own trailer.
-#[derive(Clone)]
-pub struct ArtifactHashes {
-    streams: BTreeMap<StreamKey, Context>,
-}
-
-impl ArtifactHashes {
-    /// The artifact's plain digest, where the signatures made it a by-product: no need to hash for it again.
-    pub fn digest(&self, algorithm: DigestAlgorithm) -> Option<Digest> {
-        let id = match algorithm {
-            DigestAlgorithm::Sha256 => HashAlgorithm::SHA256,
-            DigestAlgorithm::Sha384 => HashAlgorithm::SHA384,
-            DigestAlgorithm::Sha512 => HashAlgorithm::SHA512,
-        };
-        let context = self.streams.get(&(4, u8::from(id), Vec::new()))?;
-        Digest::new(algorithm, &context.clone().into_digest().ok()?).ok()
-    }
-
-    /// The state that this signature completes; none where its algorithm may not be used.
-    pub(in crate::release) fn context(&self, signature: &Signature) -> Option<Context> {
-        self.streams.get(&stream_key(signature)?).cloned()
-    }
-}
-
-impl fmt::Debug for ArtifactHashes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ArtifactHashes").field("streams", &self.streams.keys()).finish()
-    }
-}
-
-/// Whether a signature over an artifact may use this algorithm: collision resistance of 128 bits or more
-/// (NIST SP 800-57, table 3). SHA-1, MD5, RIPEMD-160 and SHA-224 have less.
-pub(in crate::release) const fn is_strong(algorithm: HashAlgorithm) -> bool {
-    matches!(
-        algorithm,
-        HashAlgorithm::SHA256
-            | HashAlgorithm::SHA384
-            | HashAlgorithm::SHA512
-            | HashAlgorithm::SHA3_256
-            | HashAlgorithm::SHA3_512
-    )
-}
-
-fn stream_key(signature: &Signature) -> Option<StreamKey> {
-    let salt = match signature {
-        Signature::V4(_) => Vec::new(),
-        Signature::V6(signature) => signature.salt().to_vec(),
-        _ => return None,
-    };
-    let algorithm = signature.hash_algo();
-    is_strong(algorithm).then(|| (signature.version(), u8::from(algorithm), salt))
 }
 
 fn decode_signature_text(bytes: &[u8]) -> Result<Vec<Block>, Reason> {
