@@ -30,7 +30,7 @@ for target in "${targets[@]}"; do
     fuzz build --sanitizer none "$target" 2>"$logs/build.log" || { cat "$logs/build.log" >&2; exit 1; }
     # A parser that is slow or hungry is a finding too: bounds are part of the promise.
     if ! fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -timeout=30 -rss_limit_mb=4096 \
-        -max_len=16384 -print_final_stats=1 >"$logs/$target.log" 2>&1; then
+        -max_len=65536 -print_final_stats=1 >"$logs/$target.log" 2>&1; then
         tail -40 "$logs/$target.log" >&2
         echo "error: $target has a finding; its input is in fuzz/artifacts/$target/" >&2
         exit 1

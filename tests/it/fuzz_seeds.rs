@@ -12,6 +12,7 @@ use debvisor::release::evidence::bundle::{Bundle, LogEntry, parse_file};
 use debvisor::release::evidence::certificate::Certificate;
 use debvisor::release::evidence::checkpoint::Checkpoint;
 use debvisor::release::evidence::checksums::ChecksumList;
+use debvisor::release::evidence::document::{Document, Kind as DocumentKind};
 use debvisor::release::evidence::key::PublicKey;
 use debvisor::release::evidence::log_entry::LoggedBody;
 use debvisor::release::evidence::merkle::{leaf_hash, node_hash, proof_file};
@@ -20,7 +21,9 @@ use debvisor::release::evidence::statement::Statement;
 use debvisor::release::evidence::timestamp::SignedTimestamp;
 use debvisor::release::evidence::{bundle, json};
 use debvisor::release::policy::PolicySet;
+use debvisor::release::trust::embedded_tuf_root;
 use debvisor::release::trust::root::TrustRoot;
+use debvisor::release::trust::tuf::check_bootstrap;
 use sequoia_openpgp::cert::CertBuilder;
 use sequoia_openpgp::serialize::SerializeInto as _;
 use serde_json::json;
@@ -32,6 +35,7 @@ use crate::world::{Identity, Key, Kind, Version, World, private_blob, statement}
 fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut seeds = BTreeMap::new();
     let bundles = bundles();
+    check_bootstrap(embedded_tuf_root()).unwrap();
     let mut certificates = Vec::new();
     let mut checkpoints = Vec::new();
     let mut bodies = Vec::new();
@@ -59,6 +63,9 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             statements.push(envelope.payload);
         }
     }
+    let roots = trust_roots();
+    let questions = bundles.iter().flat_map(|bundle| roots.iter().map(|root| [root, bundle.as_slice()].join(&0)));
+    seeds.insert("verify", questions.collect());
     let lines = bundles.join(&b'\n');
     assert_eq!(parse_file(&lines).unwrap().len(), bundles.len());
     seeds.insert("json", bundles.clone());
@@ -73,7 +80,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("checksum_list", checksum_lists());
     seeds.insert("merkle", vec![merkle()]);
     seeds.insert("proof_file", proof_files());
-    seeds.insert("trust_root", trust_roots());
+    seeds.insert("trust_root", roots);
     let (public, private) = keys();
     seeds.insert("public_key", public);
     seeds.insert("private_key", private);
@@ -82,6 +89,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("openpgp_keyring", keyrings);
     seeds.insert("policy_source", policy_sources());
     seeds.insert("policy_input", policy_inputs());
+    seeds.insert("document", documents());
+    seeds.insert("tuf_root", vec![embedded_tuf_root().to_vec()]);
     seeds
 }
 
@@ -285,6 +294,28 @@ fn armor(kind: sequoia_openpgp::armor::Kind, bytes: &[u8]) -> Vec<u8> {
     let mut writer = sequoia_openpgp::armor::Writer::new(Vec::new(), kind).unwrap();
     writer.write_all(bytes).unwrap();
     writer.finalize().unwrap()
+}
+
+fn documents() -> Vec<Vec<u8>> {
+    let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let sboms = [
+        json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "metadata": {"component": {"type": "file", "name": "a",
+            "hashes": [{"alg": "SHA-256", "content": hex}, {"alg": "SHA-1", "content": "00"}]}}}),
+        json!({"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "documentDescribes": ["SPDXRef-a"],
+            "packages": [{"SPDXID": "SPDXRef-a", "name": "a", "checksums": [{"algorithm": "SHA256", "checksumValue": hex}]}],
+            "relationships": [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES",
+                "relatedSpdxElement": "SPDXRef-a"}]}),
+    ];
+    let vex = json!({"@context": "https://openvex.dev/ns/v0.2.0", "@id": "a", "author": "a", "version": 1,
+        "timestamp": "2026-01-01T00:00:00Z", "statements": [{"vulnerability": {"name": "CVE-2026-0001"},
+            "products": [{"@id": "pkg:generic/a", "hashes": {"sha-256": hex}}], "status": "fixed"}]});
+    let sboms = sboms.map(|document| document.to_string().into_bytes());
+    for sbom in &sboms {
+        Document::parse(DocumentKind::Sbom, sbom).unwrap();
+    }
+    let vex = vex.to_string().into_bytes();
+    Document::parse(DocumentKind::Vex, &vex).unwrap();
+    [sboms.to_vec(), vec![vex]].concat()
 }
 
 fn policy_sources() -> Vec<Vec<u8>> {
