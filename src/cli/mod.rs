@@ -13,6 +13,7 @@ mod archive;
 mod attest;
 mod checksum;
 mod completions;
+mod conformance;
 mod expect;
 mod explain;
 mod gate;
@@ -88,6 +89,12 @@ enum Command {
     Policy(policy::Args),
     /// Explain a reason code
     Explain(explain::Args),
+    /// Sign as sigstore-conformance asks
+    #[command(hide = true)]
+    SignBundle(Box<conformance::SignArgs>),
+    /// Verify as sigstore-conformance asks
+    #[command(hide = true)]
+    VerifyBundle(conformance::VerifyArgs),
     /// Print completions for a shell
     Completions(completions::Args),
     /// Write the man pages
@@ -109,6 +116,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The time as it is by now, for what was made during the run; everything else goes by [`Self::now`].
+    pub fn now_again(&self) -> Timestamp {
+        now().max(self.now)
+    }
+
     /// Whether a progress bar may be drawn: on a terminal, and only where people read.
     pub fn shows_progress(&self) -> bool {
         !self.quiet && self.format == Format::Text && std::io::stderr().is_terminal()
@@ -138,6 +150,25 @@ impl UsageError {
     /// A usage error with its hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// Somebody outside said no, or gave no answer: a service, a card, a registry. It ends as a decision would.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What could not be done.
+    pub message: String,
+    /// What would help.
+    pub hint: String,
+    /// `Deny` where the answer was no, `Undecided` where there was none.
+    pub decision: Decision,
+}
+
+impl Failure {
+    /// A failure with its hint.
+    pub fn new(decision: Decision, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into(), decision }
     }
 }
 
@@ -179,6 +210,8 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Key(args) => key::run(args, context),
         Command::Policy(args) => policy::run(args, context),
         Command::Explain(args) => explain::run(args, context),
+        Command::SignBundle(args) => conformance::sign(&args, context),
+        Command::VerifyBundle(args) => conformance::verify(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => completions::man(args, context),
     }
@@ -207,6 +240,12 @@ fn start_logging(environment: &Environment) {
 /// The one renderer of errors: the chain of causes, then a hint.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let usage = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>());
+    let failure = error.downcast_ref::<Failure>();
+    let (hint, code) = match (usage, failure) {
+        (Some(usage), _) => (usage.hint.as_deref(), EXIT_USAGE),
+        (None, Some(failure)) => (Some(failure.hint.as_str()), failure.decision.exit_code()),
+        (None, None) => (None, EXIT_FAULT),
+    };
     let mut stderr = anstream::stderr().lock();
     let red = anstyle::Style::new().fg_color(Some(anstyle::AnsiColor::Red.into())).bold();
     let _ = write!(stderr, "{red}error:{red:#} {error}");
@@ -214,8 +253,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         let _ = write!(stderr, ": {cause}");
     }
     let _ = writeln!(stderr);
-    if let Some(hint) = usage.and_then(|usage| usage.hint.as_deref()) {
+    if let Some(hint) = hint {
         let _ = writeln!(stderr, "hint: {hint}");
     }
-    ExitCode::from(if usage.is_some() { EXIT_USAGE } else { EXIT_FAULT })
+    ExitCode::from(code)
 }

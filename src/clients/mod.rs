@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+pub mod answer;
+pub mod fulcio;
+pub mod oidc;
+pub mod rekor;
+pub mod tsa;
 pub mod tuf;
 
 /// How long a connection may take to come about.
@@ -26,4 +31,12 @@ fn http() -> reqwest::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
         .tls_certs_merge(authorities)
         .build()
+}
+
+/// An address below another one, whether or not that ends in a slash.
+fn below(base: &url::Url, path: &str) -> url::Url {
+    let mut url = base.clone();
+    let joined = format!("{}/{path}", base.path().trim_end_matches('/'));
+    url.set_path(&joined);
+    url
 }

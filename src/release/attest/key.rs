@@ -119,6 +119,17 @@ impl PrivateKey {
         }
     }
 
+    /// A P-256 key for one signature, never written down.
+    ///
+    /// # Errors
+    /// [`KeyError::Library`] where randomness fails.
+    pub fn ephemeral() -> Result<Self, KeyError> {
+        let refused = |_| KeyError::Library("the library could not make a key");
+        let algorithm = &signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).map_err(refused)?;
+        Self::from_pkcs8(document.as_ref())
+    }
+
     /// Reads PKCS #8 in DER.
     ///
     /// # Errors

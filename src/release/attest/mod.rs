@@ -3,4 +3,6 @@
 pub mod bundle;
 pub mod key;
 pub mod provenance;
+pub mod request;
+pub mod services;
 pub mod statement;

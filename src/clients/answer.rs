@@ -1,0 +1,75 @@
+//! One HTTP exchange with a bound on the answer: what every client of a signing service needs.
+//! Errors name the service and carry no token.
+
+use reqwest::{RequestBuilder, StatusCode};
+
+/// Why a service gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No connection, a broken one, or no answer in time.
+    #[error("cannot reach {service}")]
+    Unreachable {
+        /// Whom we asked.
+        service: String,
+        /// What went wrong below.
+        #[source]
+        cause: reqwest::Error,
+    },
+    /// The service said no.
+    #[error("{service} answered {status}: {message}")]
+    Refused {
+        /// Whom we asked.
+        service: String,
+        /// The status.
+        status: StatusCode,
+        /// The beginning of what it said.
+        message: String,
+    },
+    /// The answer has not the form that the service's interface promises.
+    #[error("{service} gave an answer that makes no sense: {message}")]
+    Malformed {
+        /// Whom we asked.
+        service: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl ServiceError {
+    /// An answer that makes no sense.
+    pub fn malformed(service: &str, message: impl Into<String>) -> Self {
+        Self::Malformed { service: service.to_owned(), message: message.into() }
+    }
+}
+
+/// Answers of signing services are some kilobytes.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// So much of a refusal is repeated to the user.
+const MESSAGE_CHARS: usize = 300;
+
+/// Sends the request and reads the whole answer, or says why there is none.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn fetch(service: &str, request: RequestBuilder) -> Result<Vec<u8>, ServiceError> {
+    let unreachable = |cause: reqwest::Error| ServiceError::Unreachable {
+        service: service.to_owned(),
+        // The address may carry a token in its query.
+        cause: cause.without_url(),
+    };
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len().saturating_add(chunk.len()) > ANSWER_BYTES {
+            return Err(ServiceError::malformed(service, format!("it has more than {ANSWER_BYTES} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if status.is_success() {
+        return Ok(body);
+    }
+    let text = String::from_utf8_lossy(&body);
+    let message = text.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS).collect();
+    Err(ServiceError::Refused { service: service.to_owned(), status, message })
+}

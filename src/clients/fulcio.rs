@@ -1,0 +1,65 @@
+//! Fulcio: a key's request and an identity token in, a certificate out.
+//!
+//! Source: Fulcio's API v2, `CreateSigningCertificate`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+use super::answer::{ServiceError, fetch};
+
+/// A Fulcio instance.
+#[derive(Debug, Clone)]
+pub struct Fulcio {
+    url: Url,
+    client: reqwest::Client,
+}
+
+impl Fulcio {
+    /// The instance at this address.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn new(url: Url) -> reqwest::Result<Self> {
+        Ok(Self { url, client: super::http()? })
+    }
+
+    /// Asks for a certificate. `request` is a PKCS #10 request in PEM; the answer is the chain in PEM, the leaf first.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; a token that Fulcio does not accept is [`ServiceError::Refused`].
+    pub async fn certificate(&self, token: &str, request: &str) -> Result<Vec<String>, ServiceError> {
+        let service = format!("the certificate authority {}", self.url);
+        let body = json!({
+            "credentials": {"oidcIdentityToken": token},
+            "certificateSigningRequest": STANDARD.encode(request),
+        });
+        let url = super::below(&self.url, "api/v2/signingCert");
+        let answer = fetch(&service, self.client.post(url).json(&body)).await?;
+        let answer: Answer =
+            serde_json::from_slice(&answer).map_err(|error| ServiceError::malformed(&service, error.to_string()))?;
+        let chain = answer
+            .signed_certificate_embedded_sct
+            .ok_or_else(|| ServiceError::malformed(&service, "it holds no certificate with its timestamp inside"))?;
+        Ok(chain.chain.certificates)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    signed_certificate_embedded_sct: Option<Chained>,
+}
+
+#[derive(Deserialize)]
+struct Chained {
+    chain: Chain,
+}
+
+#[derive(Deserialize)]
+struct Chain {
+    certificates: Vec<String>,
+}
