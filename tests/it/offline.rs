@@ -6,6 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::gate::release::Release;
+use crate::world::{Identity, World};
+
 const DEBVISOR: &str = env!("CARGO_BIN_EXE_debvisor");
 const ARTIFACT: &[u8] = b"what was built\n";
 
@@ -16,6 +19,67 @@ fn the_trace_sees_a_socket_where_there_is_one() {
     let traced = trace(directory.path(), "python3", ["-c", script]);
     assert_eq!(traced.exit_code, 0);
     assert!(traced.network_calls.iter().any(|call| call.contains("socket(")), "{:?}", traced.network_calls);
+}
+
+#[test]
+fn verify_opens_no_socket_offline_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity::github("acme/hyperdeck", "release.yml", "refs/tags/v1.4.2");
+    let world = World::shared();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("app.bin"), ARTIFACT).unwrap();
+    fs::write(at("other.bin"), b"something else\n").unwrap();
+    fs::write(at("trusted_root.json"), world.trusted_root().to_string()).unwrap();
+    fs::write(at("app.sigstore.json"), world.blob(ARTIFACT, &identity).bundle().to_string()).unwrap();
+
+    // A yes, a no, and an open question: none of them is asked of anybody else.
+    for (artifact, bundle, exit_code) in [
+        ("app.bin", "app.sigstore.json", 0),
+        ("other.bin", "app.sigstore.json", 1),
+        ("app.bin", "missing.sigstore.json", 2),
+    ] {
+        for offline in [true, false] {
+            let (artifact, bundle, root) = (at(artifact), at(bundle), at("trusted_root.json"));
+            let mut arguments: Vec<&OsStr> = vec![
+                "verify".as_ref(),
+                artifact.as_ref(),
+                "--bundle".as_ref(),
+                bundle.as_ref(),
+                "--trusted-root".as_ref(),
+                root.as_ref(),
+                "--certificate-identity".as_ref(),
+                identity.text().as_ref(),
+                "--certificate-oidc-issuer".as_ref(),
+                "https://token.actions.githubusercontent.com".as_ref(),
+            ];
+            arguments.extend(offline.then_some::<&OsStr>("--offline".as_ref()));
+            let traced = trace(directory.path(), DEBVISOR, &arguments);
+            assert_eq!(traced.exit_code, exit_code, "{arguments:?}");
+            assert_eq!(traced.network_calls, [""; 0], "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn gate_opens_no_socket_offline_or_not() {
+    let release = Release::good();
+    let (keyring, fingerprint) = (release.home().join("publisher.pgp"), release.publisher.fingerprint());
+    let mut arguments: Vec<&OsStr> = vec!["gate".as_ref()];
+    let directory = release.dir();
+    arguments.extend::<[&OsStr; 5]>([
+        directory.as_ref(),
+        "--openpgp-keyring".as_ref(),
+        keyring.as_ref(),
+        "--openpgp-fingerprint".as_ref(),
+        fingerprint.as_ref(),
+    ]);
+    for exit_code in [0, 1] {
+        let traced = trace(release.home(), DEBVISOR, &arguments);
+        assert_eq!((traced.exit_code, traced.network_calls.as_slice()), (exit_code, &[] as &[String]));
+        let traced = trace(release.home(), DEBVISOR, arguments.iter().copied().chain(["--offline".as_ref()]));
+        assert_eq!((traced.exit_code, traced.network_calls.as_slice()), (exit_code, &[] as &[String]));
+        release.write("app.tar.gz", b"the Application");
+    }
 }
 
 #[test]
