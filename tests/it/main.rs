@@ -17,4 +17,5 @@ mod policy;
 mod reference;
 mod report;
 mod trust;
+mod threats;
 mod world;

@@ -7,7 +7,6 @@ pub(crate) const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 pub(crate) const P256: &str = "1.2.840.10045.3.1.7";
 pub(crate) const P384: &str = "1.3.132.0.34";
 pub(crate) const ED25519: &str = "1.3.101.112";
-pub(crate) const RSA: &str = "1.2.840.113549.1.1.1";
 pub(crate) const RSA_SHA256: &str = "1.2.840.113549.1.1.11";
 pub(crate) const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 pub(crate) const ECDSA_SHA384: &str = "1.2.840.10045.4.3.3";
@@ -17,16 +16,20 @@ pub(crate) const SHA256: &str = "2.16.840.1.101.3.4.2.1";
 pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match content.len() {
-        length @ 0..=0x7f => out.push(length as u8),
+        length @ 0..=0x7f => out.push(narrow(length)),
         length => {
             let bytes = length.to_be_bytes();
             let bytes = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
-            out.push(0x80 | bytes.len() as u8);
+            out.push(0x80 | narrow(bytes.len()));
             out.extend_from_slice(bytes);
         }
     }
     out.extend_from_slice(content);
     out
+}
+
+fn narrow(length: usize) -> u8 {
+    u8::try_from(length).unwrap()
 }
 
 pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
@@ -80,7 +83,7 @@ pub(crate) fn bit_string(bytes: &[u8]) -> Vec<u8> {
 
 /// A bit string of flags, with its unused bits counted as DER demands.
 pub(crate) fn flags(byte: u8) -> Vec<u8> {
-    tlv(0x03, &[byte.trailing_zeros() as u8, byte])
+    tlv(0x03, &[u8::try_from(byte.trailing_zeros()).unwrap(), byte])
 }
 
 pub(crate) fn octet_string(bytes: &[u8]) -> Vec<u8> {

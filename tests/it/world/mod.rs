@@ -21,7 +21,6 @@ pub(crate) mod rekor;
 pub(crate) mod statement;
 pub(crate) mod tsa;
 
-#[cfg(test)]
 mod check;
 
 pub(crate) use ca::{CertificatePlan, Identity, Name, Sct};
