@@ -18,6 +18,7 @@ mod format;
 mod identity;
 mod log;
 mod provenance;
+mod tamper;
 mod time;
 
 const ARTIFACT: &[u8] = b"what was built\n";
