@@ -40,6 +40,8 @@ pub struct LoggedSignature {
     pub signature: Option<Vec<u8>>,
     /// Who is said to have made it.
     pub verifier: LoggedVerifier,
+    /// The kind of key and signature, by its name in protobuf-specs' `PublicKeyDetails`; rekor v2 writes it.
+    pub key_details: Option<String>,
 }
 
 /// Who is said to have signed.
@@ -155,6 +157,7 @@ fn verifier_from_pem(pem: &[u8]) -> Result<LoggedVerifier, Reason> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProtoVerifier {
+    key_details: String,
     #[serde(default)]
     x509_certificate: Option<RawBytes>,
     #[serde(default)]
@@ -212,6 +215,7 @@ impl HashedRekord {
             signatures: vec![LoggedSignature {
                 signature: Some(self.signature.content),
                 verifier: verifier_from_pem(&self.signature.public_key.content)?,
+                key_details: None,
             }],
         })
     }
@@ -238,7 +242,8 @@ struct ProtoSignature {
 
 impl ProtoSignature {
     fn read(self) -> Result<LoggedSignature, Reason> {
-        Ok(LoggedSignature { signature: Some(self.content), verifier: self.verifier.read()? })
+        let key_details = Some(self.verifier.key_details.clone());
+        Ok(LoggedSignature { signature: Some(self.content), verifier: self.verifier.read()?, key_details })
     }
 }
 
@@ -274,6 +279,7 @@ impl Dsse {
             Ok(LoggedSignature {
                 signature: Some(signature.signature),
                 verifier: verifier_from_pem(&signature.verifier)?,
+                key_details: None,
             })
         });
         Ok(LoggedBody {
@@ -329,7 +335,11 @@ impl Intoto1 {
             covers: Covers::Payload,
             digest: self.content.payload_hash.read()?,
             payload_type: None,
-            signatures: vec![LoggedSignature { signature: None, verifier: verifier_from_pem(&self.public_key)? }],
+            signatures: vec![LoggedSignature {
+                signature: None,
+                verifier: verifier_from_pem(&self.public_key)?,
+                key_details: None,
+            }],
         })
     }
 }
@@ -370,7 +380,8 @@ impl Intoto2 {
                 .ok()
                 .and_then(base64_bytes::decode)
                 .ok_or_else(|| malformed("the entry's signature is not base64 twice over"))?;
-            Ok(LoggedSignature { signature: Some(inner), verifier: verifier_from_pem(&signature.public_key)? })
+            let verifier = verifier_from_pem(&signature.public_key)?;
+            Ok(LoggedSignature { signature: Some(inner), verifier, key_details: None })
         });
         Ok(LoggedBody {
             covers: Covers::Payload,

@@ -27,6 +27,10 @@ pub struct TrustRoot {
     pub ct_logs: Vec<Log>,
     /// Transparency logs of signatures.
     pub logs: Vec<Log>,
+    /// Whether the document names any CT log, and so wants certificate timestamps; one that was left out counts.
+    pub has_ct_logs: bool,
+    /// Whether the document names any log, and so wants log entries; one that was left out counts.
+    pub has_logs: bool,
 }
 
 /// An authority's chain and the time for which it is believed.
@@ -141,6 +145,8 @@ fn read(bytes: &[u8]) -> Result<TrustRoot, Reason> {
     }
     Ok(TrustRoot {
         digest: Digest::sha256(bytes),
+        has_ct_logs: !wire.ctlogs.is_empty(),
+        has_logs: !wire.tlogs.is_empty(),
         authorities: authorities(wire.certificate_authorities, "certificateAuthorities")?,
         timestamp_authorities: authorities(wire.timestamp_authorities, "timestampAuthorities")?,
         ct_logs: logs(wire.ctlogs, "ctlogs")?,

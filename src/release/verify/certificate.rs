@@ -109,7 +109,7 @@ fn certificate_timestamps(
     certificate: &Certificate,
     now: Timestamp,
 ) -> Result<(), Reason> {
-    if root.ct_logs.is_empty() {
+    if !root.has_ct_logs {
         return Ok(());
     }
     if certificate.timestamps.is_empty() {

@@ -11,6 +11,7 @@ use super::facts::{self, Clock, TrustedTime};
 use super::time::not_in_the_future;
 use crate::release::evidence::bundle::{Bundle, Content, LogEntry, Version};
 use crate::release::evidence::checkpoint::Checkpoint;
+use crate::release::evidence::key::{KeyKind, PublicKey};
 use crate::release::evidence::log_entry::{Covers, LoggedBody, LoggedVerifier};
 use crate::release::evidence::merkle;
 use crate::release::trust::root::{Log, TrustRoot};
@@ -92,6 +93,16 @@ pub(super) fn included(
                         ));
                     }
                     checked.check(log, text, &checkpoint)?;
+                    // A log without shards has one index for both; of two, one would be nobody's word.
+                    if checkpoint.origin == log.name && entry.index != proof.index {
+                        return Err(Reason::new(
+                            Code::LogEntryMalformed,
+                            format!(
+                                "the entry is said to be number {}, and the proof is of {}",
+                                entry.index, proof.index
+                            ),
+                        ));
+                    }
                     Some(checkpoint.origin)
                 }
             }
@@ -167,12 +178,19 @@ pub(super) fn agrees(
     body: &LoggedBody,
     bundle: &Bundle,
     signed_by: SignedBy<'_>,
+    key: &PublicKey,
     artifact_digest: impl Fn(&Digest) -> Option<Digest>,
 ) -> Result<(), Reason> {
     let mismatch = |message: &str| Err(Reason::new(Code::LogEntryMismatch, message));
     let expected = match (&bundle.content, body.covers) {
         (Content::Message { .. }, Covers::Payload) => {
             return mismatch("the log entry is about an envelope, and the bundle signs the artifact itself");
+        }
+        // One signature has one digest; Ed25519 alone signs no digest at all.
+        (Content::Message { digest: Some(noted), .. }, Covers::Signed)
+            if noted.algorithm() != body.digest.algorithm() && !key.signs_whole_messages() =>
+        {
+            return mismatch("the log entry names a digest of another algorithm than the one that was signed");
         }
         (Content::Message { .. }, Covers::Signed) => match artifact_digest(&body.digest) {
             Some(digest) => digest,
@@ -205,9 +223,23 @@ pub(super) fn agrees(
     if logged.signature.as_deref().is_some_and(|signature| signature != bundle.signature()) {
         return mismatch("the log entry names another signature");
     }
+    if logged.key_details.as_deref().is_some_and(|details| !names_kind(details, key.kind())) {
+        return mismatch("the log entry names another kind of key or signature");
+    }
     match (signed_by, &logged.verifier) {
         (SignedBy::Certificate(der), LoggedVerifier::Certificate(logged)) if der == logged => Ok(()),
         (SignedBy::Key(spki), LoggedVerifier::PublicKey(logged)) if spki == logged => Ok(()),
         _ => mismatch("the log entry names another certificate or key"),
+    }
+}
+
+/// Whether a name of protobuf-specs' `PublicKeyDetails` is one for this kind of key, with the padding that is accepted.
+fn names_kind(details: &str, kind: KeyKind) -> bool {
+    match kind {
+        KeyKind::P256 => details.starts_with("PKIX_ECDSA_P256_"),
+        KeyKind::P384 => details.starts_with("PKIX_ECDSA_P384_"),
+        KeyKind::P521 => details.starts_with("PKIX_ECDSA_P521_"),
+        KeyKind::Ed25519 => details == "PKIX_ED25519",
+        KeyKind::Rsa => details.starts_with("PKIX_RSA_PKCS1V15_"),
     }
 }

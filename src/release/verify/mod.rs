@@ -23,7 +23,7 @@ use crate::release::artifact::Artifact;
 use crate::release::evidence::bundle::{Bundle, Content, Envelope, Material, Version};
 use crate::release::evidence::certificate::Certificate;
 use crate::release::evidence::key::PublicKey;
-use crate::release::evidence::log_entry::{Covers, LoggedBody};
+use crate::release::evidence::log_entry::{Covers, LoggedBody, LoggedVerifier};
 use crate::release::evidence::provenance::{Claims, SummaryClaims};
 use crate::release::evidence::statement::{PAYLOAD_TYPE, Statement, Subject};
 use crate::release::trust::root::TrustRoot;
@@ -151,6 +151,7 @@ fn is_about_something_else(reason: &Reason) -> bool {
                 | Code::PredicateTypeMismatch
                 | Code::IdentityMismatch
                 | Code::IssuerMismatch
+                | Code::KeyMismatch
                 | Code::MaterialMismatch
                 | Code::AttestationMissing
                 | Code::ProvenanceMissing
@@ -291,15 +292,16 @@ impl<'a> Verifier<'a> {
         }
 
         // (8): the signature itself.
-        match &bundle.content {
-            Content::Envelope(envelope) => envelope_signature(&key, envelope)?,
+        let fits = match &bundle.content {
+            Content::Envelope(envelope) => envelope_signature(&key, envelope),
             Content::Message { digest, signature } => {
                 let artifact = artifact.ok_or_else(|| {
                     Reason::new(Code::InternalError, "a message signature was judged without its artifact")
                 })?;
-                message_signature(&key, artifact, digest.as_ref(), &offer.claimed, signature)?;
+                message_signature(&key, artifact, digest.as_ref(), &offer.claimed, signature)
             }
-        }
+        };
+        fits.map_err(|reason| self.by_another_key(offer).unwrap_or(reason))?;
 
         // (9): the log speaks of this very bundle.
         for (position, body) in offer.bodies.iter().enumerate() {
@@ -309,7 +311,7 @@ impl<'a> Verifier<'a> {
                 None => log::SignedBy::Key(key.spki()),
             };
             let known = |logged: &Digest| artifact.and_then(|artifact| artifact.digest(logged.algorithm())).cloned();
-            log::agrees(body, bundle, signed_by, known).map_err(at_entry(position))?;
+            log::agrees(body, bundle, signed_by, &key, known).map_err(at_entry(position))?;
         }
 
         // A key or certificate that passed everything is only then held against who was expected, so that a forgery
@@ -344,7 +346,7 @@ impl<'a> Verifier<'a> {
                     .location("verificationMaterial.x509CertificateChain"));
             }
         }
-        if bundle.entries.is_empty() && !self.root.logs.is_empty() {
+        if bundle.entries.is_empty() && self.root.has_logs {
             return Err(Reason::new(Code::LogEntryMissing, "the bundle has no log entry, and the trust root has logs")
                 .location("verificationMaterial.tlogEntries"));
         }
@@ -383,7 +385,7 @@ impl<'a> Verifier<'a> {
             Reason::new(Code::MaterialMismatch, "the bundle was signed by a managed key, and none was given")
                 .location(place)
         })?;
-        if bundle.entries.is_empty() && self.expectations.key_needs_log && !self.root.logs.is_empty() {
+        if bundle.entries.is_empty() && self.expectations.key_needs_log && self.root.has_logs {
             return Err(Reason::new(
                 Code::LogEntryMissing,
                 "a trust root with logs was given, and the bundle has no log entry",
@@ -391,6 +393,24 @@ impl<'a> Verifier<'a> {
             .location("verificationMaterial.tlogEntries"));
         }
         Ok(key)
+    }
+
+    /// Says so where a signature does not fit the key that was given because the log knows it as another key's.
+    fn by_another_key(&self, offer: &Offered) -> Option<Reason> {
+        let given = self.expectations.key.as_ref()?;
+        let logged = offer.bodies.iter().filter_map(|body| body.as_ref().ok()).flat_map(|body| &body.signatures);
+        let mut keys = logged.filter_map(|logged| match &logged.verifier {
+            LoggedVerifier::PublicKey(spki) => Some(spki),
+            LoggedVerifier::Certificate(_) => None,
+        });
+        let other = keys.find(|spki| *spki != given.spki())?;
+        Some(
+            Reason::new(
+                Code::KeyMismatch,
+                format!("it was signed by the key {}, and {} was given", Digest::sha256(other), given.fingerprint()),
+            )
+            .location("verificationMaterial.publicKey"),
+        )
     }
 
     /// Step 10 for a statement.
