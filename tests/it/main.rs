@@ -16,6 +16,6 @@ mod openpgp;
 mod policy;
 mod reference;
 mod report;
-mod trust;
 mod threats;
+mod trust;
 mod world;

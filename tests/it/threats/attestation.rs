@@ -49,7 +49,7 @@ fn an_empty_signature() {
 fn a_payload_type_edited_after_signing() {
     Case::of(&attestation())
         .edited(|bundle| bundle["dsseEnvelope"]["payloadType"] = json!("application/vnd.in-toto.other+json"))
-        .denied(Code::PayloadType);
+        .denied(Code::SignatureInvalid);
 }
 
 #[test]

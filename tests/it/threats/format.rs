@@ -159,7 +159,7 @@ fn a_private_instances_bundle_passes_under_its_own_root() {
 fn a_private_instances_bundle_never_passes_under_the_public_root() {
     let world = World::shared();
     let draft = private_blob(world, super::ARTIFACT, &signer());
-    Case::of(&draft).denied(Code::LogEntryMissing);
+    Case::of(&draft).denied(Code::TimestampUntrusted);
     // Nor where somebody put its authorities beside the public ones, nor by the public authority itself.
     Case::of(&draft)
         .root(|root| {
@@ -185,4 +185,22 @@ fn a_trust_root_that_cannot_be_read_leaves_the_question_open() {
     for root in [json!([]), json!({}), json!({ "mediaType": "application/json" })] {
         Case::of(&blob()).root(|own| *own = root).undecided(Code::TrustRootUnreadable);
     }
+}
+
+#[test]
+fn a_root_whose_logs_cannot_be_used_still_wants_them() {
+    // A key of a kind that this version does not know must not turn a public root into a private one.
+    let unusable = |list: &'static str| {
+        move |root: &mut serde_json::Value| {
+            for log in root[list].as_array_mut().unwrap() {
+                log["publicKey"]["rawBytes"] = json!("MAUwAwYBKg==");
+            }
+        }
+    };
+    let draft = blob().stamped(World::shared());
+    let unlogged = blob().stamped(World::shared()).with(|draft| draft.entries.clear());
+    Case::of(&draft).root(unusable("tlogs")).denied(Code::LogUnknown);
+    Case::of(&unlogged).root(unusable("tlogs")).denied(Code::LogEntryMissing);
+    Case::of(&draft).root(unusable("ctlogs")).denied(Code::SctUntrusted);
+    Case::of(&draft.certificate(|plan| plan.scts.clear())).root(unusable("ctlogs")).denied(Code::SctMissing);
 }

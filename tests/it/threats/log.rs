@@ -2,6 +2,7 @@
 
 use debvisor::types::Code;
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use super::{ARTIFACT, Case, attestation, blob, signer};
 use crate::world::{Draft, EntryPlan, Kind, Version, World, after};
@@ -159,7 +160,7 @@ fn a_checkpoint_that_is_no_signed_note() {
 #[test]
 fn a_proof_without_a_checkpoint() {
     edited(|entry| drop(entry["inclusionProof"].as_object_mut().unwrap().remove("checkpoint")))
-        .denied(Code::CheckpointMalformed);
+        .denied(Code::InclusionMissing);
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn a_proof_for_another_index() {
 #[test]
 fn an_index_at_or_past_the_size() {
     for index in ["13", "14", "9223372036854775807"] {
-        edited(|entry| entry["inclusionProof"]["logIndex"] = json!(index)).denied(Code::LogEntryMalformed);
+        edited(|entry| entry["inclusionProof"]["logIndex"] = json!(index)).denied(Code::InclusionInvalid);
     }
 }
 
@@ -202,7 +203,7 @@ fn size_zero() {
         entry["inclusionProof"]["treeSize"] = json!("0");
         entry["inclusionProof"]["logIndex"] = json!("0");
     })
-    .denied(Code::LogEntryMalformed);
+    .denied(Code::InclusionInvalid);
 }
 
 #[test]
@@ -210,6 +211,11 @@ fn a_negative_index() {
     edited(|entry| entry["logIndex"] = json!("-1")).denied(Code::LogEntryMalformed);
     edited(|entry| entry["inclusionProof"]["logIndex"] = json!("-1")).denied(Code::LogEntryMalformed);
     edited(|entry| entry["inclusionProof"]["treeSize"] = json!("-13")).denied(Code::LogEntryMalformed);
+}
+
+#[test]
+fn an_index_of_rekor_v2_unlike_the_proofs() {
+    edited_v2(|entry| entry["logIndex"] = json!("6")).denied(Code::LogEntryMalformed);
 }
 
 #[test]
@@ -302,6 +308,14 @@ fn a_log_body_that_names_another_algorithm() {
     entry(|entry| {
         entry.change_body = Some(|body| body["spec"]["data"]["hash"]["algorithm"] = json!("sha512"));
     })
+    .denied(Code::LogEntryMalformed);
+    // The artifact's own digest, but not by the algorithm of the signature.
+    entry(|entry| {
+        entry.change_body = Some(|body| {
+            body["spec"]["data"]["hash"] =
+                json!({ "algorithm": "sha512", "value": hex::encode(sha2::Sha512::digest(ARTIFACT)) });
+        });
+    })
     .denied(Code::LogEntryMismatch);
     let v2 = blob().rekor2(World::shared()).entry(|entry| {
         entry.change_body = Some(|body| {
@@ -313,10 +327,16 @@ fn a_log_body_that_names_another_algorithm() {
 
 #[test]
 fn a_log_body_of_another_kind_than_the_entry_says() {
-    let output = edited(|entry| entry["kindVersion"]["kind"] = json!("dsse")).run();
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
-    edited(|entry| entry["kindVersion"]["kind"] = json!("rpm")).denied(Code::LogEntryMalformed);
-    edited(|entry| entry["kindVersion"]["version"] = json!("0.0.9")).denied(Code::LogEntryMalformed);
+    edited(|entry| entry["kindVersion"]["kind"] = json!("dsse")).denied(Code::LogEntryMismatch);
+    edited(|entry| entry["kindVersion"]["version"] = json!("0.0.9")).denied(Code::LogEntryMismatch);
+}
+
+#[test]
+fn a_log_body_of_an_unknown_kind() {
+    let unknown: fn(&mut Value) = |body| body["kind"] = json!("rpm");
+    Case::of(&blob().entry(|entry| entry.change_body = Some(unknown)))
+        .edited(|bundle| bundle["verificationMaterial"]["tlogEntries"][0]["kindVersion"]["kind"] = json!("rpm"))
+        .denied(Code::LogEntryMalformed);
 }
 
 #[test]

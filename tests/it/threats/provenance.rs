@@ -125,7 +125,7 @@ fn a_trusted_reusable_builder_called_from_elsewhere() {
 fn a_branch_named_like_the_tag() {
     for case in built_by(&Identity::github(REPOSITORY, WORKFLOW, "refs/heads/v1.4.2")) {
         case.clone().flags(&["--source-tag", "v1.4.2"]).denied(Code::TagMismatch);
-        case.clone().flags(&["--source-versioned-tag", "v1.4.2"]).denied(Code::TagMismatch);
+        case.clone().flags(&["--source-versioned-tag", "v1.4.2"]).denied(Code::VersionedTagMismatch);
         case.flags(&["--source-branch", "v1.4.2"]).passes();
     }
 }
@@ -280,7 +280,7 @@ fn a_self_hosted_runner_where_denied_for_a_plain_signature() {
     let identity = signer().claim(11, "self-hosted");
     Case::of(&World::shared().blob(ARTIFACT, &identity))
         .flags(&["--deny-self-hosted-runners"])
-        .denied(Code::SelfHostedRunner);
+        .denied(Code::ProvenanceMissing);
 }
 
 #[test]
