@@ -71,6 +71,41 @@ deny contains {
 	environment != "github-hosted"
 }
 
+# Who was named as the signer need not be a builder on the list. Yet where anything is asked of provenance, a predicate
+# that names another builder than the workflow that signed it claims what the certificate does not say.
+provenance_asked if {
+	some field in ["source_uri", "source_branch", "source_tag", "source_versioned_tag"]
+	is_string(expected[field])
+}
+
+deny contains {
+	"code": "builder-mismatch",
+	"msg": sprintf("the provenance names the builder `%s`, and `%s` signed it", [
+		signatures[index].attestation.provenance.builder_id,
+		signatures[index].signer.identity,
+	]),
+	"evidence": signatures[index].evidence,
+} if {
+	not asked
+	provenance_asked
+	some index in candidates
+	signatures[index].signer.kind == "certificate"
+	not names_its_builder(index)
+}
+
+names_its_builder(index) if signatures[index].attestation.provenance.builder_id == signatures[index].signer.identity
+
+names_its_builder(index) if {
+	index in is_delegated
+	delegated_on_list(index)
+	delegated_at_tag(index)
+}
+
+names_its_builder(index) if {
+	environment := signatures[index].signer.claims.runner_environment
+	trusted.runners[signatures[index].attestation.provenance.builder_id] == environment
+}
+
 # --- what speaks against a candidate ---
 
 # A builder id without a ref asks for any release of the builder; with one, for exactly that.

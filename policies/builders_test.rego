@@ -60,6 +60,19 @@ test_named_signer_needs_no_builder if {
 	codes(object.union(source, {"certificate_identity_regexp": ".*"}), [built(id, id, {})]) == set() with data.trusted_builders.always as false
 }
 
+test_named_signer_names_its_builder if {
+	id := "https://github.com/acme/hyperdeck/.github/workflows/release.yml@refs/heads/main"
+	named := object.union(source, {"certificate_identity": id})
+	codes(named, [built(id, generator, {})]) == {"builder-mismatch"} with data.trusted_builders.always as false
+	codes(named, [built(id, concat("", [id, ".evil"]), {})]) == {"builder-mismatch"} with data.trusted_builders.always as false
+	codes({"certificate_identity": id, "source_tag": "v1"}, [built(id, generator, {})]) == {"builder-mismatch"} with data.trusted_builders.always as false
+	codes({"certificate_identity": id}, [built(id, generator, {})]) == set() with data.trusted_builders.always as false
+	codes(named, [built(id, "https://github.com/actions/runner/github-hosted", {})]) == set() with data.trusted_builders.always as false
+	codes(named, [built(id, "https://github.com/actions/runner/self-hosted", {})]) == {"builder-mismatch"} with data.trusted_builders.always as false
+	codes(object.union(source, {"certificate_identity": delegator}), [built(delegator, maven, {})]) == set() with data.trusted_builders.always as false
+	codes(object.union(source, {"certificate_identity": delegator}), [built(delegator, id, {})]) == {"builder-mismatch"} with data.trusted_builders.always as false
+}
+
 test_issuer_of_the_list if {
 	signature := json.patch(built(generator, generator, {}), [{
 		"op": "replace",

@@ -120,6 +120,8 @@ impl TrustRoot {
             timestamp_authorities: Vec::new(),
             ct_logs: Vec::new(),
             logs: Vec::new(),
+            has_ct_logs: false,
+            has_logs: false,
         }
     }
 

@@ -109,10 +109,11 @@ fn every_member_that_is_taken_away_is_missed() {
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 64, failure_persistence: None, ..Default::default() })]
 
+    // A bundle with nothing optional in it: a member whose name is damaged is as good as taken away.
     #[test]
     fn a_byte_that_is_changed_anywhere_never_passes_for_another_truth(place in 0.0..1.0_f64, byte: u8) {
         static BUNDLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-        let bundle = BUNDLE.get_or_init(|| serde_json::to_vec(&attestation().stamped(World::shared()).bundle()).unwrap());
+        let bundle = BUNDLE.get_or_init(|| serde_json::to_vec(&attestation().bundle()).unwrap());
         let mut case = Case::json(&Value::Null);
         case.bundle = bundle.clone();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
