@@ -346,7 +346,7 @@ fn a_delegated_build_says_so_by_a_builder_on_the_list() {
         case.expecting(&[]).denied(Code::BuilderRef);
     }
     // The same claim by a signer who is no delegator.
-    for case in built_with(&signer(), &signer().named(Name::Uri(maven.clone())), |_| ()) {
+    for case in built_with(&signer(), &signer().named(Name::Uri(maven)), |_| ()) {
         case.denied(Code::BuilderMismatch);
     }
 }
