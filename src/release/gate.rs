@@ -11,6 +11,7 @@
 //! either proved or named in a reason.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use rayon::prelude::*;
@@ -87,6 +88,8 @@ pub struct Evidence {
     /// What files must be hashed with for the offers to be judged.
     offered_algorithms: BTreeSet<DigestAlgorithm>,
     documents: BTreeMap<String, Document>,
+    /// What was parsed, by SHA-256: what is hashed and held against signatures later must be the same bytes.
+    read: BTreeMap<String, Digest>,
     reasons: Vec<Reason>,
     /// Evidence of a kind for which nobody was named.
     unjudged: Vec<String>,
@@ -121,9 +124,22 @@ impl Evidence {
         question: &Question<'_>,
         read: &Read<'_>,
     ) -> Self {
-        let parsed: Vec<_> = roles.par_iter().map(|(name, role)| (name, parse(name, role, question, read))).collect();
+        let parsed: Vec<_> = roles
+            .par_iter()
+            .map(|(name, role)| {
+                let digest = OnceLock::new();
+                let noting = |name: &str, limit| {
+                    let bytes = read(name, limit)?;
+                    let _ = digest.set(Digest::sha256(&bytes));
+                    Ok(bytes)
+                };
+                let parsed = parse(name, role, question, &noting);
+                (name, parsed, digest.into_inner())
+            })
+            .collect();
         let mut evidence = Self::default();
-        for (name, parsed) in parsed {
+        for (name, parsed, digest) in parsed {
+            evidence.read.extend(digest.map(|digest| (name.clone(), digest)));
             match parsed {
                 Ok(Parsed::List(list)) => evidence.lists.push(list),
                 Ok(Parsed::Signature { over, signatures }) => {
@@ -193,15 +209,6 @@ impl Evidence {
     fn role(&self, name: &str) -> &Role {
         self.roles.get(name).unwrap_or(&Role::Artifact)
     }
-
-    /// A list is not in itself, and neither is a signature over it.
-    fn needs_line(&self, name: &str) -> bool {
-        match self.role(name) {
-            Role::ChecksumList => false,
-            Role::OpenpgpSignature { over } | Role::Bundle { over } => *self.role(over) != Role::ChecksumList,
-            Role::Artifact | Role::Attestations | Role::Sbom | Role::Vex => true,
-        }
-    }
 }
 
 fn parse(name: &str, role: &Role, question: &Question<'_>, read: &Read<'_>) -> Result<Parsed, Vec<Reason>> {
@@ -251,6 +258,7 @@ pub fn judge(evidence: &Evidence, members: &[Member], unreadable: Vec<Reason>, q
     reasons.extend(unreadable);
     reasons.extend(evidence.reasons.iter().cloned());
     reasons.extend(release.missing());
+    reasons.extend(release.replaced());
     let mut warnings = release.unjudged();
     let mut facts = BTreeMap::new();
     for (member, outcome) in members.iter().zip(outcomes) {
@@ -347,7 +355,7 @@ impl<'a> Release<'a> {
             facts.merge(listed);
             reasons.extend(against);
         }
-        if !is_listed && self.evidence.needs_line(name) && !self.proves_itself(name) {
+        if !is_listed && self.needs_line(name) && !self.proves_itself(name) {
             reasons.extend(self.unlisted(name));
         }
         (facts, reasons)
@@ -375,6 +383,23 @@ impl<'a> Release<'a> {
             reasons.extend(against);
         }
         (facts, reasons)
+    }
+
+    /// A list is not in itself, and neither is a signature over it. Beside a list that somebody vouches for, another
+    /// that nobody does is a file that was slipped in.
+    fn needs_line(&self, name: &str) -> bool {
+        let is_vouched_for = |list: &str| {
+            self.own.get(list).is_some_and(|(facts, reasons)| reasons.is_empty() && facts.is_vouched_for())
+        };
+        match self.evidence.role(name) {
+            Role::ChecksumList => {
+                !is_vouched_for(name) && self.evidence.lists.iter().any(|list| is_vouched_for(list.file_name()))
+            }
+            Role::OpenpgpSignature { over } | Role::Bundle { over } => {
+                *self.evidence.role(over) != Role::ChecksumList || self.needs_line(over)
+            }
+            Role::Artifact | Role::Attestations | Role::Sbom | Role::Vex => true,
+        }
     }
 
     /// Whether a file holds bundles and every one of them was verified. Such a file may be about the list itself, and
@@ -428,6 +453,22 @@ impl<'a> Release<'a> {
             ));
         }
         reasons
+    }
+
+    /// Evidence that was other bytes when it was parsed than when it was hashed: somebody writes to the release now.
+    fn replaced(&self) -> Vec<Reason> {
+        let is_other = |(name, digest): &(&String, &Digest)| {
+            let hashed = self.members.get(name.as_str()).and_then(|member| member.artifact.digest(digest.algorithm()));
+            hashed.is_some_and(|hashed| hashed != *digest)
+        };
+        let reason = |(name, _): (&String, _)| {
+            let message = format!("`{name}` was changed while it was read");
+            Reason::new(Code::EvidenceUnreadable, message)
+                .evidence(name)
+                .subject(name)
+                .hint("let nobody write to the release while it is gated, and run again")
+        };
+        self.evidence.read.iter().filter(is_other).map(reason).collect()
     }
 
     /// Names that a list has and the release has not.

@@ -30,15 +30,12 @@ impl Facts {
         &self.documents
     }
 
-    /// Whether an expected signer vouches for these very bytes: by a signature over them, by provenance or a passed
-    /// summary about them, or by a signature over a list that names them. An attestation of any other type says
-    /// something about an artifact without standing in for it: a report of its flaws is signed too.
+    /// Whether an expected signer vouches for these very bytes: by a signature over them, by provenance of them, or by
+    /// a signature over a list that names them. An attestation of any other type says something about an artifact
+    /// without standing in for it: a report of its flaws is signed too.
     pub fn is_vouched_for(&self) -> bool {
         let stands_in = |signature: &Signature| {
-            signature.attestation.as_ref().is_none_or(|attestation| {
-                attestation.provenance.is_some()
-                    || attestation.summary.as_ref().is_some_and(|summary| summary.result == "PASSED")
-            })
+            signature.attestation.as_ref().is_none_or(|attestation| attestation.provenance.is_some())
         };
         self.signatures.iter().any(stands_in) || self.checksums.iter().any(|listing| listing.signed)
     }

@@ -183,7 +183,15 @@ fn an_unsigned_list_beside_a_signed_one_vouches_for_nothing() {
     let release = Release::good().with("evil", b"evil");
     let line = format!("{}  evil\n", Digest::sha256(b"evil").to_hex());
     release.write("evil.sha256", line.as_bytes());
-    release.gate(&[]).denies(&["signature-required evil"]);
+    release.gate(&[]).denies(&["file-unlisted evil.sha256", "signature-required evil"]);
+    // A signature by nobody who was named changes nothing about that.
+    let list = std::fs::read(release.path("evil.sha256")).unwrap();
+    release.write("evil.sha256.sig", &Publisher::new().sign(&list));
+    let answer = release.gate(&[]);
+    for expected in ["file-unlisted evil.sha256", "file-unlisted evil.sha256.sig", "signature-required evil"] {
+        assert!(answer.reasons().contains(&expected.to_owned()), "{:?}", answer.reasons());
+    }
+    assert_eq!(answer.exit, 1);
 }
 
 #[test]
@@ -191,6 +199,7 @@ fn two_lists_that_disagree_about_a_file_are_a_no() {
     let release = Release::good();
     let line = format!("{}  app.tar.gz\n", Digest::sha256(b"other").to_hex());
     release.write("app.tar.gz.sha256", line.as_bytes());
+    release.seal();
     release.gate(&[]).denies(&["checksum-mismatch app.tar.gz"]);
 }
 
@@ -387,4 +396,27 @@ fn a_short_fingerprint_or_a_threshold_out_of_reach_is_a_usage_error() {
     assert_eq!(release.gate_as(&short).exit, 64);
     assert_eq!(release.gate(&["--threshold", "2"]).exit, 64);
     assert_eq!(release.gate_as(&["--openpgp-fingerprint".into(), release.publisher.fingerprint()]).exit, 64);
+}
+
+#[test]
+fn evidence_that_changes_between_two_reads_is_no_yes() {
+    use debvisor::release::artifact::Artifact;
+    use debvisor::release::gate::{Evidence, Member, Question, judge, layout};
+
+    let question = Question {
+        openpgp: None,
+        sigstore: None,
+        unanswered: &[],
+        policy: &|_, _| (Vec::new(), Vec::new()),
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let digest = Digest::sha256(b"evil").to_hex();
+    let read = |_: &str, _: u64| Ok(format!("{digest}  app\n").into_bytes());
+    let evidence = Evidence::read(layout::roles(["app", "SHA256SUMS"]), Vec::new(), &question, &read);
+    let member = |name: &str, bytes: &[u8]| Member { artifact: Artifact::from_bytes(name, bytes), openpgp: None };
+    // What a signature would be held against is another list than the one that was read.
+    let members = [member("app", b"evil"), member("SHA256SUMS", b"the publisher's own list")];
+    let report = judge(&evidence, &members, Vec::new(), &question);
+    let codes: Vec<&str> = report.reasons.iter().map(|reason| reason.code.as_str()).collect();
+    assert!(codes.contains(&"evidence-unreadable"), "{codes:?}");
 }
