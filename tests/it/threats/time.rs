@@ -231,6 +231,29 @@ fn an_untrusted_tsa_certificate_that_the_timestamp_carries_along() {
 }
 
 #[test]
+fn an_untrusted_certificate_beside_the_trusted_one_that_signed() {
+    let stowaway = stamped(|plan| {
+        plan.embedded = true;
+        plan.stowaways = vec![World::shared().stranger_tsa.certificate.clone()];
+    });
+    Case::of(&stowaway).denied(Code::TimestampUntrusted);
+}
+
+#[test]
+fn a_stranger_who_signs_under_the_trusted_ones_name() {
+    let world = World::shared();
+    let impostor = |embedded| {
+        stamped(|plan| {
+            plan.authority = &world.stranger_tsa;
+            plan.impersonates = Some(&world.tsa);
+            plan.embedded = embedded;
+        })
+    };
+    Case::of(&impostor(false)).denied(Code::TimestampInvalid);
+    Case::of(&impostor(true)).denied(Code::TimestampUntrusted);
+}
+
+#[test]
 fn a_trusted_tsa_certificate_that_the_timestamp_carries_along_passes() {
     Case::of(&stamped(|plan| plan.embedded = true)).passes();
 }

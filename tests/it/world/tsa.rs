@@ -34,6 +34,10 @@ pub(crate) struct TimestampPlan<'w> {
     pub(crate) at: Timestamp,
     /// Whether it carries its own certificate chain.
     pub(crate) embedded: bool,
+    /// Certificates of others that it carries besides.
+    pub(crate) stowaways: Vec<Vec<u8>>,
+    /// The authority that it names as its signer, where that is another one.
+    pub(crate) impersonates: Option<&'w TimestampAuthority>,
     /// A bit of its signature is wrong.
     pub(crate) forged: bool,
     /// It was made over another signature.
@@ -44,7 +48,16 @@ pub(crate) struct TimestampPlan<'w> {
 
 impl<'w> TimestampPlan<'w> {
     pub(crate) fn by(authority: &'w TimestampAuthority, at: Timestamp) -> Self {
-        Self { authority, at, embedded: false, forged: false, foreign: false, trailing_bytes: Vec::new() }
+        Self {
+            authority,
+            at,
+            embedded: false,
+            stowaways: Vec::new(),
+            impersonates: None,
+            forged: false,
+            foreign: false,
+            trailing_bytes: Vec::new(),
+        }
     }
 }
 
@@ -79,7 +92,8 @@ impl TimestampAuthority {
         let sha256 = asn1::sequence(&[&asn1::oid(asn1::SHA256)]);
         let foreign = [signature, b"?"].concat();
         let imprint = Sha256::digest(if plan.foreign { &foreign } else { signature });
-        let issuer = asn1::name(&self.organization, "root");
+        let named = plan.impersonates.unwrap_or(self);
+        let issuer = asn1::name(&named.organization, "root");
         let info = asn1::sequence(&[
             &asn1::unsigned(&[1]),
             &asn1::oid(POLICY),
@@ -88,13 +102,13 @@ impl TimestampAuthority {
             &asn1::generalized_time(plan.at),
             &asn1::sequence(&[&asn1::unsigned(&[1])]),
             &asn1::unsigned(&imprint[16..24]),
-            &asn1::context(0, &asn1::context(4, &asn1::name(&self.organization, "timestamping"))),
+            &asn1::context(0, &asn1::context(4, &asn1::name(&named.organization, "timestamping"))),
         ]);
 
-        let serial = serial(&self.certificate);
+        let serial = serial(&named.certificate);
         let attribute = |kind: &str, value: &[u8]| asn1::sequence(&[&asn1::oid(kind), &asn1::set_of(&[value])]);
         let certificate_id = asn1::sequence(&[
-            &asn1::octet_string(&Sha256::digest(&self.certificate)),
+            &asn1::octet_string(&Sha256::digest(&named.certificate)),
             &asn1::sequence(&[&asn1::sequence(&[&asn1::context(4, &issuer)]), &serial]),
         ]);
         let attributes = [
@@ -117,8 +131,9 @@ impl TimestampAuthority {
             &self.key.signature_algorithm(),
             &asn1::octet_string(&signed),
         ]);
-        let certificates =
-            if plan.embedded { asn1::context(0, &asn1::sorted(&[&self.certificate, &self.root])) } else { Vec::new() };
+        let own: &[&[u8]] = if plan.embedded { &[&self.certificate, &self.root] } else { &[] };
+        let carried: Vec<&[u8]> = own.iter().copied().chain(plan.stowaways.iter().map(Vec::as_slice)).collect();
+        let certificates = if carried.is_empty() { Vec::new() } else { asn1::context(0, &asn1::sorted(&carried)) };
         let data = asn1::sequence(&[
             &asn1::unsigned(&[3]),
             &asn1::set_of(&[&sha256]),
