@@ -9,6 +9,7 @@ use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::policy::FolderArgs;
 use super::progress::{self, Seen};
 use super::sigstore::{self, UsableRoot};
+use super::vsa::{self, VsaArgs};
 use super::{Context, Ended, UsageError, expect, report};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
 use crate::release::collect::files::{self, FoundFile};
@@ -42,6 +43,8 @@ pub(super) struct Args {
     policy: String,
     #[command(flatten)]
     folders: FolderArgs,
+    #[command(flatten)]
+    vsa: VsaArgs,
     /// What every artifact must have besides a line in a signed list; repeatable
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
     require: Vec<Requirement>,
@@ -74,11 +77,14 @@ impl Requirement {
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let dir = directory(&args.target)?;
     let openpgp = args.openpgp.expectations(context.now)?;
+    let summaries = args.vsa.writer(context)?;
     let folders = args.folders.folders(&context.environment);
     let policies = folders.load(&args.policy).and_then(|policy| Ok((policy, folders.load("release")?)));
     let (policy, release) = match policies {
         Ok(policies) => policies,
-        Err(reason) => return decided(&Report::new(Vec::new(), vec![reason], context.now), context),
+        Err(reason) => {
+            return decided(&Report::new(Vec::new(), vec![reason], context.now), summaries.as_ref(), context);
+        }
     };
     let mut unanswered = Vec::new();
     let installed = kept(sigstore::installed_bundle(context), &mut unanswered).flatten();
@@ -95,7 +101,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let (further, unreadable) = sigstore::offered(&args.bundle);
     unanswered.extend(unreadable);
 
-    let mut expected = expect::policy_input(&args.signer, &args.provenance, &args.openpgp);
+    let mut expected = args.vsa.expect(expect::policy_input(&args.signer, &args.provenance, &args.openpgp));
     let judged_by = |policy: &PolicySet, expected: &Expected, artifact: &Artifact, facts: &Facts| {
         let input = PolicyInput {
             subject: InputSubject { name: artifact.name.clone(), digest: artifact.digest_set() },
@@ -138,10 +144,13 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let mut report = examine(&dir, further, &revocations.algorithms(), &question, context);
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
-    decided(&report, context)
+    decided(&report, summaries.as_ref(), context)
 }
 
-fn decided(report: &Report, context: &Context) -> anyhow::Result<Ended> {
+fn decided(report: &Report, summaries: Option<&vsa::Writer>, context: &Context) -> anyhow::Result<Ended> {
+    if let Some(summaries) = summaries {
+        summaries.write(report)?;
+    }
     report::print(report, context)?;
     Ok(Ended::Decided(report.decision))
 }

@@ -29,6 +29,7 @@ mod signing;
 mod sigstore;
 mod trust;
 mod verify;
+mod vsa;
 
 /// Boots only what it can prove: release integrity and verified virtual machines.
 #[derive(Debug, Parser)]

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::expect::{self, OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::policy::FolderArgs;
 use super::sigstore::{self, UsableRoot};
+use super::vsa::{self, VsaArgs};
 use super::{Context, Ended, UsageError, progress, report};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink, Subject};
 use crate::release::collect::files::read_evidence;
@@ -46,10 +47,13 @@ pub(super) struct Args {
     policy: String,
     #[command(flatten)]
     folders: FolderArgs,
+    #[command(flatten)]
+    vsa: VsaArgs,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let openpgp_expectations = args.openpgp.expectations(context.now)?;
+    let summaries = args.vsa.writer(context)?;
     if args.signature.is_empty() != args.openpgp.openpgp_keyring.is_empty() {
         return Err(UsageError::new(
             "an OpenPGP signature and a keyring go together",
@@ -59,7 +63,9 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     }
     let policy = match args.folders.folders(&context.environment).load(&args.policy) {
         Ok(policy) => policy,
-        Err(reason) => return finish(&Report::new(Vec::new(), vec![reason], context.now), context),
+        Err(reason) => {
+            return finish(&Report::new(Vec::new(), vec![reason], context.now), summaries.as_ref(), context);
+        }
     };
     let mut refused = Vec::new();
     let installed = kept(sigstore::installed_bundle(context), &mut refused).flatten();
@@ -82,7 +88,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         signatures,
         keyring,
         openpgp_expectations,
-        expected: expect::policy_input(&args.signer, &args.provenance, &args.openpgp),
+        expected: args.vsa.expect(expect::policy_input(&args.signer, &args.provenance, &args.openpgp)),
         root: root.as_ref(),
         revocations,
         policy: &policy,
@@ -109,10 +115,13 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     report = Report { warnings, ..Report::new(subjects, reasons, report.decided_at) };
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
-    finish(&report, context)
+    finish(&report, summaries.as_ref(), context)
 }
 
-fn finish(report: &Report, context: &Context) -> anyhow::Result<Ended> {
+fn finish(report: &Report, summaries: Option<&vsa::Writer>, context: &Context) -> anyhow::Result<Ended> {
+    if let Some(summaries) = summaries {
+        summaries.write(report)?;
+    }
     report::print(report, context)?;
     Ok(Ended::Decided(report.decision))
 }

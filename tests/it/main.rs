@@ -18,4 +18,5 @@ mod reference;
 mod report;
 mod threats;
 mod trust;
+mod vsa;
 mod world;
