@@ -21,6 +21,7 @@ use debvisor::release::evidence::statement::Statement;
 use debvisor::release::evidence::timestamp::SignedTimestamp;
 use debvisor::release::evidence::{bundle, json};
 use debvisor::release::policy::PolicySet;
+use debvisor::release::trust::bundle::{Contents, Item, SCHEMA, SignedBundle, Signers, read_installed};
 use debvisor::release::trust::embedded_tuf_root;
 use debvisor::release::trust::root::TrustRoot;
 use debvisor::release::trust::tuf::check_bootstrap;
@@ -90,6 +91,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("policy_source", policy_sources());
     seeds.insert("policy_input", policy_inputs());
     seeds.insert("document", documents());
+    seeds.insert("trust_bundle", trust_bundles());
     seeds.insert("tuf_root", vec![embedded_tuf_root().to_vec()]);
     seeds
 }
@@ -316,6 +318,32 @@ fn documents() -> Vec<Vec<u8>> {
     let vex = vex.to_string().into_bytes();
     Document::parse(DocumentKind::Vex, &vex).unwrap();
     [sboms.to_vec(), vec![vex]].concat()
+}
+
+fn trust_bundles() -> Vec<Vec<u8>> {
+    let [key, managed] = [Key::p256(), Key::p256()];
+    let item = |name: &str, content: &[u8]| Item { name: name.to_owned(), content: content.to_vec() };
+    let mut bundle = SignedBundle::new(Contents {
+        schema: SCHEMA,
+        version: 7,
+        created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+        expires_at: "2036-01-01T00:00:00Z".parse().unwrap(),
+        signers: None,
+        roots: vec![item("world", &trust_roots()[1])],
+        policies: Vec::new(),
+        keys: vec![item("managed", managed.pem().as_bytes())],
+        openpgp_keyrings: Vec::new(),
+        revocations: Vec::new(),
+    })
+    .unwrap();
+    let public = PublicKey::from_spki(key.spki()).unwrap();
+    bundle.add_signature(&public, key.sign(&bundle.message())).unwrap();
+    let travelling = bundle.to_json().unwrap();
+    let signers = Signers::new(1, vec![public]).unwrap();
+    let verified = bundle.verify(&signers, None, "2026-02-01T00:00:00Z".parse().unwrap()).unwrap();
+    let installed = verified.to_installed().unwrap();
+    read_installed(&installed).unwrap();
+    vec![travelling, installed]
 }
 
 fn policy_sources() -> Vec<Vec<u8>> {
