@@ -20,6 +20,9 @@ rustup toolchain list | grep -q '^nightly' || {
 }
 fuzz() { rustup run nightly cargo-fuzz fuzz "$@"; }
 
+# The same versions as everything else is built with; cargo adds the fuzzer's own.
+cp Cargo.lock fuzz/Cargo.lock
+
 targets=("$@")
 ((${#targets[@]})) || mapfile -t targets < <(fuzz list)
 
