@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use debvisor::types::Code;
 use proc_macro2::{TokenStream, TokenTree};
 
 #[test]
@@ -58,6 +59,41 @@ fn command_line_reference_names_every_verb_and_flag() {
         }
     }
     assert!(missing.is_empty(), "docs/reference/cli.md does not tell of {missing:#?}");
+}
+
+#[test]
+fn threat_model_names_tests_and_codes_that_exist() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let mut broken = BTreeSet::new();
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attempt")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [_, answer, tests] = cells.as_slice() else { panic!("not a row of three: {row}") };
+        for code in quoted(answer).filter(|word| *word != "now") {
+            if Code::from_name(code).is_none() {
+                broken.insert(format!("there is no reason code `{code}`"));
+            }
+        }
+        for test in quoted(tests) {
+            named += 1;
+            let (file, function) = test.split_once("::").unwrap();
+            let source = [format!("tests/it/{file}"), format!("src/{file}")]
+                .iter()
+                .find_map(|path| fs::read_to_string(root().join(path)).ok())
+                .unwrap_or_default();
+            if !source.contains(&format!("fn {function}(")) {
+                broken.insert(format!("there is no test {test}"));
+            }
+        }
+        assert!(quoted(tests).next().is_some(), "nothing proves: {row}");
+    }
+    assert!(named > 50, "the rows were not found");
+    assert!(broken.is_empty(), "docs/threat-model.md: {broken:#?}");
+}
+
+/// The words between backticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
 }
 
 /// Whether the text has the flag as a whole word.
