@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use debvisor::cli::{Format, report};
 use debvisor::release::decision::{Decision, PolicyReference, Report, SubjectReport, TrustRootReference};
 use debvisor::types::{Code, Digest, Reason, ReasonCode};
 use jiff::Timestamp;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn render(report: &Report, format: Format) -> String {
@@ -209,19 +211,26 @@ fn undecided_never_looks_like_a_no_or_a_yes() {
     assert!(!text.contains('✘') && !text.contains('✔'), "{text}");
 }
 
+/// What the official schema has against a SARIF log.
+pub(crate) fn sarif_errors(log: &str) -> Vec<String> {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    let validator = SCHEMA.get_or_init(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/schemas/sarif-2.1.0.json");
+        // One pattern, of languages, has a stray bracket that only lenient engines take; we write no language.
+        let text = std::fs::read_to_string(path).unwrap().replace("[a-zA-Z]{2}]?$", "[a-zA-Z]{2}?$");
+        jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+    });
+    let log: Value = serde_json::from_str(log).unwrap();
+    validator.iter_errors(&log).map(|error| format!("{error} at {}", error.instance_path())).collect()
+}
+
 #[test]
 fn sarif_is_valid_against_the_official_schema() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/schemas/sarif-2.1.0.json");
-    // One pattern, of languages, has a stray bracket that only lenient engines take; we write no language.
-    let text = std::fs::read_to_string(path).unwrap().replace("[a-zA-Z]{2}]?$", "[a-zA-Z]{2}?$");
-    let schema: Value = serde_json::from_str(&text).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
     for (name, report) in samples() {
-        let log: Value = serde_json::from_str(&render(&report, Format::Sarif)).unwrap();
-        let errors: Vec<String> =
-            validator.iter_errors(&log).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        let errors = sarif_errors(&render(&report, Format::Sarif));
         assert!(errors.is_empty(), "{name}: {errors:#?}");
     }
+    assert!(!sarif_errors(r#"{"version": "2.1.0", "runs": [{}]}"#).is_empty(), "the schema refuses what is none");
 }
 
 #[test]
@@ -275,4 +284,28 @@ fn a_large_run_counts_the_allowed_and_names_every_refused_one() {
     assert!(text.contains("✘ deny  501 subjects: 500 allowed, 1 refused"), "{text}");
     assert!(text.contains("✘ deny  bad\n  ✘ file-unlisted: nobody listed it"), "{text}");
     assert!(!text.contains("file-7"), "{text}");
+}
+
+proptest! {
+    /// Whatever an outsider calls a file, every reader of a report reads what we wrote.
+    #[test]
+    fn no_word_of_an_outsider_is_read_as_anything_else(words in proptest::collection::vec(any::<String>(), 5)) {
+        let [name, message, evidence, location, hint] = words.as_slice() else { unreachable!() };
+        let reason = Reason::new(Code::FileUnlisted, message).evidence(evidence).location(location).hint(hint);
+        let subjects = vec![subject(name, Decision::Deny, json!({"note": message})), subject("b", Decision::Allow, Value::Null)];
+        let report = Report::new(subjects, vec![reason.subject(name)], Timestamp::UNIX_EPOCH);
+
+        let text = plain(&report);
+        prop_assert!(!text.chars().any(|character| character.is_control() && character != '\n'), "{:?}", text);
+
+        let github = render(&report, Format::Github);
+        let lines: Vec<&str> = github.lines().collect();
+        prop_assert_eq!(lines.len(), 2);
+        prop_assert!(lines[0].starts_with("::error file="));
+        prop_assert_eq!(lines[1], "decision: deny (2 subjects)");
+
+        prop_assert_eq!(sarif_errors(&render(&report, Format::Sarif)), Vec::<String>::new());
+        let json: Value = serde_json::from_str(&render(&report, Format::Json)).unwrap();
+        prop_assert_eq!(json["reasons"][0]["message"].as_str(), Some(message.as_str()));
+    }
 }
