@@ -29,6 +29,7 @@ mod signing;
 mod sigstore;
 mod trust;
 mod verify;
+mod vex;
 mod vsa;
 
 /// Boots only what it can prove: release integrity and verified virtual machines.
@@ -88,6 +89,8 @@ enum Command {
     Key(key::Args),
     /// List, evaluate and test policies
     Policy(policy::Args),
+    /// Write, merge, check and apply VEX documents
+    Vex(vex::Args),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -210,6 +213,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Trust(args) => trust::run(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Policy(args) => policy::run(args, context),
+        Command::Vex(args) => vex::run(&args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

@@ -311,6 +311,12 @@ codes! {
     DocumentMismatch "document-mismatch" Deny { "An SBOM or VEX document that is named after an artifact describes other bytes." }
         from "docs/reference/release-layout.md" fix "write the document again for this artifact, then sign it with the release"
 
+    // VEX
+    VexInvalid "vex-invalid" Deny { "A VEX document is not valid by the OpenVEX schema, or contradicts itself." }
+        from "OpenVEX specification 0.2.0" fix "write it with debvisor vex generate, or mend the place that is named"
+    VexUnexplained "vex-unexplained" Deny { "A scanner's finding is explained by no VEX statement." }
+        from "docs/how-to/vex.md" fix "mend the component, or decide about the finding in the triage file"
+
     // Decisions
     DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }
         from "SLSA verification summary; docs/reference/decision.md" fix "decide again and write a new one with --vsa-out"

@@ -6,3 +6,4 @@ pub mod provenance;
 pub mod request;
 pub mod services;
 pub mod statement;
+pub mod vex;

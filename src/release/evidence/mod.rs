@@ -16,3 +16,4 @@ pub mod provenance;
 pub mod sbom;
 pub mod statement;
 pub mod timestamp;
+pub mod vex;
