@@ -146,10 +146,14 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
 
 /// Reads what a verb works on; a refusal is the verb's whole answer.
 fn document(path: &Path) -> Result<Document, Vec<Reason>> {
+    read(path, Document::read)
+}
+
+fn read(path: &Path, parse: fn(&[u8]) -> Result<Document, Vec<Reason>>) -> Result<Document, Vec<Reason>> {
     let name = path.display().to_string();
     let named = |reason: Reason| reason.evidence(&*name);
     let bytes = read_evidence(path, limits::EVIDENCE_BYTES).map_err(|reason| vec![reason])?;
-    Document::parse(&bytes).map_err(|reasons| reasons.into_iter().map(named).collect())
+    parse(&bytes).map_err(|reasons| reasons.into_iter().map(named).collect())
 }
 
 fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<Reason>> {
@@ -259,7 +263,7 @@ fn merged(args: &MergeArgs, context: &Context) -> anyhow::Result<Ended> {
 }
 
 fn validate(path: &Path, context: &Context) -> anyhow::Result<Ended> {
-    let reasons = document(path).err().unwrap_or_default();
+    let reasons = read(path, Document::parse).err().unwrap_or_default();
     let subject = crate::release::decision::SubjectReport {
         name: path.display().to_string(),
         digest: Default::default(),

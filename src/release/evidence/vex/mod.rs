@@ -214,6 +214,17 @@ impl Document {
         if reasons.is_empty() { Ok(document) } else { Err(reasons) }
     }
 
+    /// Reads a document for what it says. Members that the specification does not know are passed over, as other
+    /// readers do; what it says must be of the right form all the same, and not contradict itself.
+    ///
+    /// # Errors
+    /// Every reason why nothing can be read from it.
+    pub fn read(bytes: &[u8]) -> Result<Self, Vec<Reason>> {
+        let document: Self = json::parse(bytes, Code::VexInvalid).map_err(|reason| vec![reason])?;
+        let reasons = document.own_contradictions();
+        if reasons.is_empty() { Ok(document) } else { Err(reasons) }
+    }
+
     /// What the schema cannot say: a status that needs a reason has one (specification, "Status Labels").
     fn own_contradictions(&self) -> Vec<Reason> {
         let mut reasons = Vec::new();
