@@ -308,12 +308,12 @@ impl<'a> Judge<'a> {
     }
 
     fn check_fit(&self, signature: &Signature, key: &Key<'_>) -> Result<(), Refusal> {
-        let Some(digest) = self.hashes.signed_digest(signature) else {
+        let Some(context) = self.hashes.context(signature) else {
             // The caller hashed for other signature files than it asks about.
             let reason = "the artifact was not hashed for this signature";
             return Err(Reason::new(Code::ArtifactBytesRequired, reason).into());
         };
-        signature.verify_digest(key.key(), digest).map_err(|error| {
+        signature.verify_hash(key.key(), context).map_err(|error| {
             if is_unsupported(&error) {
                 return Reason::new(Code::OpenpgpAlgorithm, format!("the signature cannot be checked: {error}")).into();
             }

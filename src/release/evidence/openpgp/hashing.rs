@@ -1,21 +1,20 @@
-//! An artifact's bytes and the signatures over it in, the digest that each signature signs out.
+//! An artifact's bytes and the signatures over it in, the hash states that each signature completes out.
 //! The artifact streams by once, whatever the number of signatures. Invariant: weak algorithms are not computed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
-use aws_lc_rs::digest::{self, Context};
+use sequoia_openpgp::crypto::hash::Context;
 use sequoia_openpgp::packet::Signature;
-use sequoia_openpgp::packet::signature::subpacket::SubpacketArea;
-use sequoia_openpgp::serialize::MarshalInto as _;
 use sequoia_openpgp::types::HashAlgorithm;
 
 use super::DetachedSignatures;
 use crate::release::artifact::Sink;
 use crate::types::{Digest, DigestAlgorithm};
 
-/// What the artifact is hashed under: the algorithm's number, and the salt that version 6 puts in front.
-type StreamKey = (u8, Vec<u8>);
+/// What the artifact is hashed under: the signature's version, the algorithm's number, and version 6's salt in front.
+type StreamKey = (u8, u8, Vec<u8>);
 
 /// Hashes an artifact for any number of signature files while it streams by once.
 pub struct ArtifactHasher {
@@ -27,12 +26,14 @@ impl ArtifactHasher {
     pub fn new<'a>(files: impl IntoIterator<Item = &'a DetachedSignatures>) -> Self {
         let mut streams = BTreeMap::new();
         for signature in files.into_iter().flat_map(DetachedSignatures::iter) {
-            let (Some(key), Some(algorithm)) = (stream_key(signature), strong(signature.hash_algo())) else { continue };
-            streams.entry(key).or_insert_with_key(|(_, salt)| {
-                let mut context = Context::new(algorithm);
-                context.update(salt);
-                context
-            });
+            let Some(key) = stream_key(signature) else { continue };
+            if let Entry::Vacant(entry) = streams.entry(key)
+                && let Ok(builder) = signature.hash_algo().context()
+            {
+                let mut context = builder.for_signature(signature.version());
+                context.update(&entry.key().2);
+                entry.insert(context);
+            }
         }
         Self { streams }
     }
@@ -65,16 +66,14 @@ impl ArtifactHashes {
             DigestAlgorithm::Sha384 => HashAlgorithm::SHA384,
             DigestAlgorithm::Sha512 => HashAlgorithm::SHA512,
         };
-        let context = self.streams.get(&(u8::from(id), Vec::new()))?.clone();
-        Digest::new(algorithm, context.finish().as_ref()).ok()
+        let context = self.streams.get(&(4, u8::from(id), Vec::new()))?.clone();
+        Digest::new(algorithm, &context.into_digest().ok()?).ok()
     }
 
-    /// The digest that this signature has to fit: the artifact, then the signature's own authenticated fields
-    /// (RFC 9580, section 5.2.4). None where its algorithm may not be used, or the artifact was not hashed for it.
-    pub(in crate::release) fn signed_digest(&self, signature: &Signature) -> Option<Vec<u8>> {
-        let mut context = self.streams.get(&stream_key(signature)?)?.clone();
-        context.update(&trailer(signature)?);
-        Some(context.finish().as_ref().to_vec())
+    /// The state that this signature completes with its own authenticated fields (RFC 9580, section 5.2.4).
+    /// None where its algorithm may not be used, or the artifact was not hashed for it.
+    pub(in crate::release) fn context(&self, signature: &Signature) -> Option<Context> {
+        self.streams.get(&stream_key(signature)?).cloned()
     }
 }
 
@@ -86,20 +85,15 @@ impl fmt::Debug for ArtifactHashes {
 
 /// Whether a signature over an artifact may use this algorithm: collision resistance of 128 bits or more
 /// (NIST SP 800-57, table 3). SHA-1, MD5, RIPEMD-160 and SHA-224 have less.
-pub(in crate::release) fn is_strong(algorithm: HashAlgorithm) -> bool {
-    strong(algorithm).is_some()
-}
-
-/// The strong algorithms, by AWS-LC: its SHA-512 takes two thirds of the time of the one that sequoia links.
-fn strong(algorithm: HashAlgorithm) -> Option<&'static digest::Algorithm> {
-    match algorithm {
-        HashAlgorithm::SHA256 => Some(&digest::SHA256),
-        HashAlgorithm::SHA384 => Some(&digest::SHA384),
-        HashAlgorithm::SHA512 => Some(&digest::SHA512),
-        HashAlgorithm::SHA3_256 => Some(&digest::SHA3_256),
-        HashAlgorithm::SHA3_512 => Some(&digest::SHA3_512),
-        _ => None,
-    }
+pub(in crate::release) const fn is_strong(algorithm: HashAlgorithm) -> bool {
+    matches!(
+        algorithm,
+        HashAlgorithm::SHA256
+            | HashAlgorithm::SHA384
+            | HashAlgorithm::SHA512
+            | HashAlgorithm::SHA3_256
+            | HashAlgorithm::SHA3_512
+    )
 }
 
 fn stream_key(signature: &Signature) -> Option<StreamKey> {
@@ -108,24 +102,6 @@ fn stream_key(signature: &Signature) -> Option<StreamKey> {
         Signature::V6(signature) => signature.salt().to_vec(),
         _ => return None,
     };
-    Some((u8::from(signature.hash_algo()), salt))
-}
-
-fn trailer(signature: &Signature) -> Option<Vec<u8>> {
-    let area: &SubpacketArea = signature.hashed_area();
-    let area = area.to_vec().ok()?;
-    let version = signature.version();
-    let algorithms = [u8::from(signature.pk_algo()), u8::from(signature.hash_algo())];
-    let mut bytes = vec![version, u8::from(signature.typ())];
-    bytes.extend(algorithms);
-    match version {
-        4 => bytes.extend(u16::try_from(area.len()).ok()?.to_be_bytes()),
-        6 => bytes.extend(u32::try_from(area.len()).ok()?.to_be_bytes()),
-        _ => return None,
-    }
-    bytes.extend(area);
-    let length = u32::try_from(bytes.len()).ok()?;
-    bytes.extend([version, 0xff]);
-    bytes.extend(length.to_be_bytes());
-    Some(bytes)
+    let algorithm = signature.hash_algo();
+    is_strong(algorithm).then(|| (signature.version(), u8::from(algorithm), salt))
 }
