@@ -5,9 +5,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Context;
 use crate::release::artifact::Sink;
 
-/// A bar over so many bytes; hidden where nobody looks.
+/// Less than this is done before anybody could read a bar, in bytes.
+const WORTH_A_BAR_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A bar over so many bytes; hidden where nobody looks or there is little to do.
 pub(super) fn bytes(context: &Context, total: u64) -> ProgressBar {
-    if !context.shows_progress() {
+    if !context.shows_progress() || total < WORTH_A_BAR_BYTES {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(total);

@@ -17,6 +17,8 @@ const BOLD: Style = Style::new().bold();
 
 /// Rows of the table of subjects. Where there are more, the allowed ones are counted and only the others shown.
 const TABLE_ROWS: usize = 40;
+/// Columns below which the table is not wrapped into the terminal's width.
+const NARROWEST: u16 = 60;
 
 /// Writes the report, with colours; the caller's stream drops them where it is no terminal.
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -76,7 +78,11 @@ fn write_many(report: &Report, subjects: &[SubjectReport], out: &mut dyn Write) 
 fn write_table(subjects: &[SubjectReport], out: &mut dyn Write) -> io::Result<()> {
     let many = subjects.len() > TABLE_ROWS;
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING);
+    // Wrapping helps to read only where a column can be a few words wide; some terminals claim no width at all.
+    if table.width().is_some_and(|columns| columns >= NARROWEST) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table.set_header(["", "subject", "digest", "signer"]);
     let shown = subjects.iter().filter(|subject| !many || subject.decision != Decision::Allow).take(TABLE_ROWS);
     for subject in shown {
