@@ -319,7 +319,7 @@ codes! {
 
     // Decisions
     DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }
-        from "SLSA verification summary; docs/reference/decision.md" fix "decide again and write a new one with --vsa-out"
+        from "SLSA verification summary; docs/how-to/decisions.md" fix "decide again and write a new one with --vsa-out"
     DecisionDenied "decision-denied" Deny { "The summary attestation records a no." }
         from "SLSA verification summary" fix "mend what the summary's own report names"
     DecisionPolicy "decision-policy" Deny { "The summary attestation was made under another policy than the one asked for." }

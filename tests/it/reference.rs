@@ -11,6 +11,45 @@ use debvisor::types::Code;
 use proc_macro2::{TokenStream, TokenTree};
 
 #[test]
+fn every_document_that_a_reason_code_cites_is_there() {
+    let missing: BTreeSet<&str> = Code::ALL
+        .iter()
+        .flat_map(|code| [code.info().source, code.info().fix])
+        .flat_map(|text| text.split([' ', ',', ';']))
+        .filter(|word| word.starts_with("docs/") || word.starts_with("policies/"))
+        .filter(|path| !root().join(path).is_file())
+        .collect();
+    assert!(missing.is_empty(), "reason codes cite documents that are not there: {missing:?}");
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = BTreeSet::new();
+    let mut folders = vec![root().join("docs")];
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    for page in pages {
+        for link in fs::read_to_string(&page).unwrap().split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if !target.is_empty() && !target.contains(':') && !page.parent().unwrap().join(target).exists() {
+                broken.insert(format!("{} leads to {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
 fn limits_are_documented() {
     let source = fs::read_to_string(root().join("src/types/limits.rs")).unwrap();
     let mut page = String::from(
