@@ -196,7 +196,9 @@ pub(super) fn signer(certificate: &Certificate) -> Result<Signer, Reason> {
 
 /// Whether it is who was expected.
 pub(super) fn expected(signer: &Signer, expectations: &Expectations) -> Result<(), Reason> {
-    let Signer::Certificate { identity, issuer, .. } = signer else { return Ok(()) };
+    let Signer::Certificate { identity, issuer, claims } = signer else {
+        return if expectations.deny_self_hosted_runners { Err(runner_unknown()) } else { Ok(()) };
+    };
     if let Some(pattern) = &expectations.identity
         && !pattern.matches(identity)
     {
@@ -214,5 +216,18 @@ pub(super) fn expected(signer: &Signer, expectations: &Expectations) -> Result<(
             ));
         }
     }
+    if expectations.deny_self_hosted_runners {
+        match claims.get("runner_environment").map(String::as_str) {
+            Some("github-hosted") => {}
+            Some(runner) => {
+                return Err(Reason::new(Code::SelfHostedRunner, format!("the build ran on a `{runner}` runner")));
+            }
+            None => return Err(runner_unknown()),
+        }
+    }
     Ok(())
+}
+
+fn runner_unknown() -> Reason {
+    Reason::new(Code::SelfHostedRunner, "no certificate says on what kind of runner the build ran")
 }

@@ -44,7 +44,6 @@ impl Expectations {
             || self.source_tag.is_some()
             || self.source_versioned_tag.is_some()
             || self.builder_id.is_some()
-            || self.deny_self_hosted_runners
     }
 
     /// Whether what the provenance says matters: it is asked about, or the provenance itself is asked for.

@@ -122,7 +122,11 @@ pub(super) fn included(
         ));
     }
     Ok(facts::LogEntry {
-        index: entry.index,
+        // The index in the whole log stands under the entry timestamp alone; the proof vouches for the shard's.
+        index: match (&entry.signed_entry_timestamp, &entry.proof) {
+            (None, Some(proof)) => proof.index,
+            _ => entry.index,
+        },
         uuid: hex::encode(leaf),
         origin,
         log_id: STANDARD.encode(&entry.log_id),

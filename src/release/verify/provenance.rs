@@ -156,15 +156,6 @@ pub(super) fn expected(provenance: &Provenance, signer: &Signer, expectations: &
             ));
         }
     }
-    if expectations.deny_self_hosted_runners && provenance.runner_environment.as_deref() != Some("github-hosted") {
-        return Err(Reason::new(
-            Code::SelfHostedRunner,
-            match &provenance.runner_environment {
-                Some(runner) => format!("the build ran on a `{runner}` runner"),
-                None => "the certificate does not say on what kind of runner the build ran".to_owned(),
-            },
-        ));
-    }
     Ok(())
 }
 
