@@ -2,7 +2,7 @@
 //! `verify` and `gate` flatten the same ones, so that the two can never mean different things by one word.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -10,6 +10,7 @@ use super::UsageError;
 use crate::release::artifact;
 use crate::release::evidence::openpgp::{Keyring, parse_fingerprint};
 use crate::release::policy::input::Expected;
+use crate::release::trust::bundle::TrustBundle;
 use crate::release::verify::openpgp::{OpenpgpExpectations, Validity};
 use crate::types::{Code, Reason, limits};
 
@@ -71,7 +72,7 @@ pub(super) struct ProvenanceArgs {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "OpenPGP")]
 pub(super) struct OpenpgpArgs {
-    /// Public keys, armored or binary; repeatable
+    /// Public keys, armored or binary, or `bundle:NAME` of the installed trust bundle; repeatable
     #[arg(long, value_name = "FILE")]
     pub(super) openpgp_keyring: Vec<PathBuf>,
     /// A pinned primary key's whole fingerprint; repeatable
@@ -125,12 +126,25 @@ impl OpenpgpArgs {
     ///
     /// # Errors
     /// `openpgp-keyring-unreadable` or `input-too-large`, naming the file.
-    pub(super) fn keyring(&self) -> Result<Option<Keyring>, Reason> {
+    pub(super) fn keyring(&self, installed: Option<&TrustBundle>) -> Result<Option<Keyring>, Reason> {
+        let of_bundle = |path: &Path| {
+            let name = path.to_str()?.strip_prefix("bundle:")?;
+            let found = installed.and_then(|bundle| bundle.openpgp_keyrings().iter().find(|item| item.name == name));
+            Some(found.map(|item| item.content.clone()).ok_or_else(|| {
+                let message = format!("the installed trust bundle has no keyring `{name}`");
+                Reason::new(Code::OpenpgpKeyringUnreadable, message)
+            }))
+        };
+        let of_file = |path: &Path| {
+            artifact::read_bounded(path, limits::OPENPGP_KEYRING_BYTES).map_err(|error| {
+                Reason::new(Code::OpenpgpKeyringUnreadable, format!("cannot read {}: {error}", path.display()))
+            })
+        };
         let mut all: Option<Keyring> = None;
         for path in &self.openpgp_keyring {
             let name = path.display().to_string();
-            let keyring = artifact::read_bounded(path, limits::OPENPGP_KEYRING_BYTES)
-                .map_err(|error| Reason::new(Code::OpenpgpKeyringUnreadable, format!("cannot read {name}: {error}")))
+            let keyring = of_bundle(path)
+                .unwrap_or_else(|| of_file(path))
                 .and_then(|bytes| Keyring::parse(&bytes))
                 .map_err(|reason| reason.evidence(&name))?;
             all = Some(match all {

@@ -38,7 +38,8 @@ pub(super) struct Args {
     openpgp: OpenpgpArgs,
     #[command(flatten)]
     trust: TrustArgs,
-    /// The policy: a name, or a Rego file or directory, which comes on top of release
+    /// The policy: a name, or a Rego file or directory, which comes on top of release; `bundle:NAME` is the installed
+    /// trust bundle's
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
     policy: String,
     #[command(flatten)]
@@ -78,25 +79,26 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let dir = directory(&args.target)?;
     let openpgp = args.openpgp.expectations(context.now)?;
     let summaries = args.vsa.writer(context)?;
-    let folders = args.folders.folders(&context.environment);
+    let mut unanswered = Vec::new();
+    let installed = kept(sigstore::installed_bundle(context), &mut unanswered).flatten();
+    let folders = args.folders.folders(&context.environment).with_bundle(installed.as_ref());
     let policies = folders.load(&args.policy).and_then(|policy| Ok((policy, folders.load("release")?)));
     let (policy, release) = match policies {
         Ok(policies) => policies,
         Err(reason) => {
-            return decided(&Report::new(Vec::new(), vec![reason], context.now), summaries.as_ref(), context);
+            unanswered.push(reason);
+            return decided(&Report::new(Vec::new(), unanswered, context.now), summaries.as_ref(), context);
         }
     };
-    let mut unanswered = Vec::new();
-    let installed = kept(sigstore::installed_bundle(context), &mut unanswered).flatten();
     let revocations = installed.as_ref().map(|bundle| bundle.revocations().clone()).unwrap_or_default();
     unanswered.extend(revocations.check_digest(&policy.reference().digest));
     let key = kept(sigstore::key(&args.signer, installed.as_ref()), &mut unanswered).flatten();
     let expectations = sigstore::expectations(&args.signer, &args.provenance, &args.trust, key)?;
-    let keyring = kept(args.openpgp.keyring(), &mut unanswered).flatten();
+    let keyring = kept(args.openpgp.keyring(installed.as_ref()), &mut unanswered).flatten();
     let names_signer = expectations.identity.is_some() || args.signer.key.is_some();
     // Without an identity, a trusted builder may speak for a source; which builders are, the policy knows.
     let asks_sigstore = names_signer || args.provenance.source_uri.is_some();
-    let root = asks_sigstore.then(|| UsableRoot::select(&args.trust, context));
+    let root = asks_sigstore.then(|| UsableRoot::select(&args.trust, installed.as_ref(), context));
     let root = root.and_then(|root| kept(root, &mut unanswered));
     let (further, unreadable) = sigstore::offered(&args.bundle);
     unanswered.extend(unreadable);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::expect::TrustArgs;
-use super::sigstore::UsableRoot;
+use super::sigstore::{self, UsableRoot};
 use super::{Context, Failure, UsageError, key};
 use crate::clients::answer::ServiceError;
 use crate::clients::fulcio::Fulcio;
@@ -92,7 +92,8 @@ impl Signer {
             .into());
         }
         let root = if goes_out {
-            let usable = UsableRoot::select(&args.trust, context);
+            let usable = sigstore::installed_bundle(context)
+                .and_then(|installed| UsableRoot::select(&args.trust, installed.as_ref(), context));
             usable.map_err(|reason| anyhow::anyhow!("{}", reason.message).context("cannot use the trust root"))?.root
         } else {
             TrustRoot::empty()

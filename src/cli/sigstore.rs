@@ -29,9 +29,9 @@ impl UsableRoot {
     ///
     /// # Errors
     /// `trust-root-unreadable` or `trust-root-too-old`, both undecided.
-    pub(super) fn select(args: &TrustArgs, context: &Context) -> Result<Self, Reason> {
+    pub(super) fn select(args: &TrustArgs, installed: Option<&TrustBundle>, context: &Context) -> Result<Self, Reason> {
         let config_dir = context.environment.config_dir.as_deref();
-        let selected = trust_root::select(config_dir, args.trusted_root.as_deref(), context.now)?;
+        let selected = trust_root::select(config_dir, args.trusted_root.as_deref(), installed, context.now)?;
         if let Some(max_days) = args.max_trust_root_age {
             selected.check_age(max_days)?;
         }

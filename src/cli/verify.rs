@@ -42,7 +42,7 @@ pub(super) struct Args {
     openpgp: OpenpgpArgs,
     #[command(flatten)]
     trust: TrustArgs,
-    /// The policy set: a built-in name, or a Rego file or directory
+    /// The policy set: a built-in name, a Rego file or directory, or `bundle:NAME` of the installed trust bundle
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
     policy: String,
     #[command(flatten)]
@@ -61,21 +61,25 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         )
         .into());
     }
-    let policy = match args.folders.folders(&context.environment).load(&args.policy) {
-        Ok(policy) => policy,
-        Err(reason) => {
-            return finish(&Report::new(Vec::new(), vec![reason], context.now), summaries.as_ref(), context);
-        }
-    };
     let mut refused = Vec::new();
     let installed = kept(sigstore::installed_bundle(context), &mut refused).flatten();
+    let folders = args.folders.folders(&context.environment).with_bundle(installed.as_ref());
+    let policy = match folders.load(&args.policy) {
+        Ok(policy) => policy,
+        Err(reason) => {
+            refused.push(reason);
+            return finish(&Report::new(Vec::new(), refused, context.now), summaries.as_ref(), context);
+        }
+    };
     let revocations = installed.as_ref().map(|bundle| bundle.revocations().clone()).unwrap_or_default();
     refused.extend(revocations.check_digest(&policy.reference().digest));
     let key = kept(sigstore::key(&args.signer, installed.as_ref()), &mut refused).flatten();
+    // Without the key that was asked for, every bundle would seem to be by somebody else: a "no" that is not true.
+    let key_is_missing = args.signer.key.is_some() && key.is_none();
     let expectations = sigstore::expectations(&args.signer, &args.provenance, &args.trust, key)?;
-    let root = (!args.bundle.is_empty()).then(|| UsableRoot::select(&args.trust, context));
+    let root = (!args.bundle.is_empty()).then(|| UsableRoot::select(&args.trust, installed.as_ref(), context));
     let root = root.and_then(|root| kept(root, &mut refused));
-    let keyring = kept(args.openpgp.keyring(), &mut refused).flatten();
+    let keyring = kept(args.openpgp.keyring(installed.as_ref()), &mut refused).flatten();
     let signatures = read_signatures(args, &mut refused)?;
     let (offered, unreadable) = sigstore::offered(&args.bundle);
     refused.extend(unreadable);
@@ -83,7 +87,10 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let question = Question {
         offered: Index::new(&offered),
         // A run whose evidence was refused as a whole has its answer; what is left is only to name the subjects.
-        verifier: root.as_ref().map(|root| Verifier::new(&root.root, &expectations, context.now)),
+        verifier: root
+            .as_ref()
+            .filter(|_| !key_is_missing)
+            .map(|root| Verifier::new(&root.root, &expectations, context.now)),
         expectations: &expectations,
         signatures,
         keyring,
@@ -295,8 +302,9 @@ impl Question<'_> {
             Subject::Digest(digest) => return Ok((Artifact::new(subject, [digest]), None)),
             Subject::Path(path) => path,
         };
-        let algorithms: BTreeSet<DigestAlgorithm> =
-            self.offered.all.iter().flat_map(Offered::digest_algorithms).chain([DigestAlgorithm::Sha256]).collect();
+        // What is revoked by another algorithm than the evidence's must not slip through.
+        let wanted = self.offered.all.iter().flat_map(Offered::digest_algorithms).chain(self.revocations.algorithms());
+        let algorithms: BTreeSet<DigestAlgorithm> = wanted.chain([DigestAlgorithm::Sha256]).collect();
         let mut hasher = Hasher::new(&algorithms.into_iter().collect::<Vec<_>>());
         let mut seen = progress::Seen(bar);
         let mut sinks: Vec<&mut dyn Sink> = vec![&mut hasher, &mut seen];

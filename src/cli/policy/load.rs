@@ -1,7 +1,7 @@
 //! Finds and reads policy files: a name or a path in, a compiled set or the reason against it out.
 //! `verify`, `gate` and `policy` share it, so that one word means one policy everywhere.
 //!
-//! A name is looked up in `--policy-dir`, then in the user's `policies` folder, then among the built-in ones; what
+//! `bundle:NAME` is a policy of the installed trust bundle. A name is looked up in `--policy-dir`, then in the user's `policies` folder, then among the built-in ones; what
 //! contains a `/` or a `.` is a path. A name never means a file of the working directory: whoever can place a file
 //! there must not be able to replace `release`.
 
@@ -13,11 +13,16 @@ use crate::config::Environment;
 use crate::release::artifact;
 use crate::release::policy::PolicySet;
 use crate::release::policy::builtin::{self, Builtin};
+use crate::release::trust::bundle::{self, TrustBundle};
 use crate::types::{Code, Reason, limits};
 
 /// Where policies are looked for.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli) struct Folders(Vec<PathBuf>);
+pub(in crate::cli) struct Folders {
+    dirs: Vec<PathBuf>,
+    /// The policies of the installed trust bundle, which `bundle:NAME` names and nothing else does.
+    bundle: Vec<bundle::Policy>,
+}
 
 /// Pairs of a file name and its text.
 pub(in crate::cli) type Files = Vec<(String, String)>;
@@ -48,7 +53,13 @@ impl Folders {
     /// The folder of `--policy-dir`, if any, and the user's own.
     pub(in crate::cli) fn new(policy_dir: Option<&Path>, environment: &Environment) -> Self {
         let own = environment.config_dir.as_ref().map(|dir| dir.join("policies"));
-        Self(policy_dir.map(Path::to_owned).into_iter().chain(own).collect())
+        Self { dirs: policy_dir.map(Path::to_owned).into_iter().chain(own).collect(), bundle: Vec::new() }
+    }
+
+    /// The same, with the policies of the installed trust bundle.
+    pub(in crate::cli) fn with_bundle(mut self, installed: Option<&TrustBundle>) -> Self {
+        self.bundle = installed.map(|bundle| bundle.policies().to_vec()).unwrap_or_default();
+        self
     }
 
     /// The set that decides under `--policy`: a policy of the user's own comes on top of `release`.
@@ -74,13 +85,16 @@ impl Folders {
 
     /// The files of a policy, tests included.
     pub(in crate::cli) fn files(&self, name_or_path: &str) -> Result<(Origin, Files), Reason> {
+        if let Some(name) = name_or_path.strip_prefix("bundle:") {
+            return Ok((Origin::User, self.bundle_files(name)?));
+        }
         if !is_name(name_or_path) {
             return Ok((Origin::User, read_path(Path::new(name_or_path))?));
         }
         if let Some(builtin) = builtin::find(name_or_path) {
             return self.builtin_files(builtin);
         }
-        for folder in &self.0 {
+        for folder in &self.dirs {
             let dir = folder.join(name_or_path);
             let file = folder.join(format!("{name_or_path}.rego"));
             if dir.is_dir() {
@@ -101,6 +115,21 @@ impl Folders {
         let message =
             format!("there is no policy `{name_or_path}`; a file is named with its path, as ./{name_or_path}");
         Err(Reason::new(Code::PolicyUnreadable, message).hint(format!("built in: {}", known.join(", "))))
+    }
+
+    fn bundle_files(&self, name: &str) -> Result<Files, Reason> {
+        let refused = |message: String| Reason::new(Code::PolicyUnreadable, message);
+        let policy = self
+            .bundle
+            .iter()
+            .find(|policy| policy.name == name)
+            .ok_or_else(|| refused(format!("the installed trust bundle has no policy `{name}`")))?;
+        let file = |file: &bundle::Item| {
+            let text = String::from_utf8(file.content.clone())
+                .map_err(|_| refused(format!("the trust bundle's policy file `{}` is not UTF-8", file.name)))?;
+            Ok((file.name.clone(), text))
+        };
+        policy.files.iter().map(file).collect()
     }
 
     /// A built-in policy, file by file the user's where there is one. Where the user has the policy, the shipped tests
@@ -129,13 +158,13 @@ impl Folders {
     }
 
     fn find(&self, file: &str) -> Option<PathBuf> {
-        self.0.iter().map(|folder| folder.join(file)).find(|path| path.symlink_metadata().is_ok())
+        self.dirs.iter().map(|folder| folder.join(file)).find(|path| path.symlink_metadata().is_ok())
     }
 
     /// The names of all policies: the built-in ones, then the user's own in order.
     pub(in crate::cli) fn names(&self) -> Vec<String> {
         let mut own = BTreeSet::new();
-        for entry in self.0.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        for entry in self.dirs.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
             let path = entry.path();
             let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
             let is_policy = path.extension().is_some_and(|extension| extension == "rego") && !stem.ends_with("_test");

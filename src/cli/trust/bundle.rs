@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::key::{read_private, read_public};
+use super::super::policy::load::read_path as policy_files;
 use super::{Context, Ended, Format, UsageError, end};
 use crate::release::artifact::read_bounded;
 use crate::release::collect::files::read_evidence;
@@ -64,7 +65,7 @@ pub(in crate::cli) struct Create {
     /// A trusted_root.json; the first one is the default
     #[arg(long, value_name = "[NAME=]FILE")]
     root: Vec<String>,
-    /// A Rego file, or a directory of them
+    /// A Rego file, or a directory of policy and data files; `--policy bundle:NAME` then uses it
     #[arg(long, value_name = "[NAME=]PATH")]
     policy: Vec<String>,
     /// A managed public key in PEM
@@ -278,28 +279,13 @@ fn item(name: String, path: &Path, limit: u64) -> anyhow::Result<Item> {
     Ok(Item { name, content })
 }
 
-/// A policy set: one Rego file, or those of a directory, in order of their names. Tests stay behind.
+/// A policy set: one file, or the policy and data files of a directory. Tests stay behind.
 fn policy(text: &str) -> anyhow::Result<Policy> {
     let (name, path) = named(text)?;
-    let mut paths = Vec::new();
-    if path.is_dir() {
-        let entries = fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            if path.extension() == Some(OsStr::new("rego")) && !stem.ends_with("_test") {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-    } else {
-        paths.push(path);
-    }
-    let file = |path: &PathBuf| {
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
-        item(name, path, limits::POLICY_BYTES)
-    };
-    Ok(Policy { name, files: paths.iter().map(file).collect::<anyhow::Result<_>>()? })
+    let mut files = policy_files(&path).map_err(|reason| usage(&reason))?;
+    files.retain(|(name, _)| !name.ends_with("_test.rego"));
+    files.sort();
+    Ok(Policy { name, files: files.into_iter().map(|(name, text)| Item { name, content: text.into() }).collect() })
 }
 
 /// `NAME=PATH`, or a path whose file's name without its last ending is the name.

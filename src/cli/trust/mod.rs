@@ -83,7 +83,8 @@ fn check(root: &Root, max_age_days: Option<u32>, context: &Context) -> anyhow::R
 
 fn read(root: &Root, context: &Context) -> Result<(SelectedRoot, Listing), Reason> {
     let config_dir = context.environment.config_dir.as_deref();
-    let selected = trust_root::load(config_dir, root.trusted_root.as_deref(), context.now)?.root;
+    let installed = trust_root::installed_bundle(config_dir, context.now)?;
+    let selected = trust_root::select(config_dir, root.trusted_root.as_deref(), installed.as_ref(), context.now)?;
     // Shown is what the document says; whether it can be used is asked of those who use it.
     let listing = TrustRoot::parse(&selected.json)
         .and_then(|_| listing::parse(&selected.json))

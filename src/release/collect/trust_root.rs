@@ -89,37 +89,15 @@ impl SelectedRoot {
     }
 }
 
-/// What a run believes: its trust root, and the installed bundle where there is one.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// The trust root.
-    pub root: SelectedRoot,
-    /// The installed trust bundle, for its policies, keys and revocations. It counts whichever root is selected.
-    pub bundle: Option<TrustBundle>,
-}
-
 /// Selects the trust root of a run, in this order: the given file; the installed bundle's first root; the updated
 /// root; the embedded one. The first that is there counts, even where it turns out unreadable. A given `bundle:NAME`
 /// is the installed bundle's root of that name.
 ///
-/// # Errors
-/// `trust-root-unreadable`; and `trust-bundle-invalid` where a bundle is installed that does not verify or has
-/// expired, whichever root was given: what it revokes is then not known.
-pub fn load(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<Trust, Reason> {
-    let bundle = installed_bundle(config_dir, now)?;
-    let root = choose(config_dir, given, bundle.as_ref(), now)?;
-    Ok(Trust { root, bundle })
-}
-
-/// The root alone of [`load`], for a run that has no use for the bundle's policies, keys and revocations.
+/// Whoever has no `bundle` to give because [`installed_bundle`] refused it has no answer to give either.
 ///
 /// # Errors
-/// As [`load`].
-pub fn select(config_dir: Option<&Path>, given: Option<&Path>, now: Timestamp) -> Result<SelectedRoot, Reason> {
-    load(config_dir, given, now).map(|trust| trust.root)
-}
-
-fn choose(
+/// `trust-root-unreadable`.
+pub fn select(
     config_dir: Option<&Path>,
     given: Option<&Path>,
     bundle: Option<&TrustBundle>,
@@ -175,10 +153,10 @@ pub fn read_installed_bundle(config_dir: &Path) -> Result<Option<(Signers, Signe
     bundle::read_installed(&bytes).map(Some).map_err(|reason| reason.evidence(path.display().to_string()))
 }
 
-/// The installed trust bundle, verified for this run.
+/// The installed trust bundle, verified for this run. Its revocations count whichever root is given.
 ///
 /// # Errors
-/// `trust-bundle-invalid`, also where it has expired.
+/// `trust-bundle-invalid`, also where it has expired: what it revokes is then not known.
 pub fn installed_bundle(config_dir: Option<&Path>, now: Timestamp) -> Result<Option<TrustBundle>, Reason> {
     let Some(dir) = config_dir else { return Ok(None) };
     let Some((signers, signed)) = read_installed_bundle(dir)? else { return Ok(None) };
@@ -329,7 +307,7 @@ mod tests {
     use crate::release::trust::bundle::{Contents, SCHEMA};
 
     #[test]
-    fn an_installed_bundle_that_expired_stops_a_run_whichever_root_is_given() {
+    fn an_installed_bundle_that_expired_is_no_bundle_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root.json");
         fs::write(&root, trust::embedded().json).unwrap();
@@ -356,16 +334,15 @@ mod tests {
         let bundle = bundle.verify(&Signers::new(1, vec![key]).unwrap(), None, created_at).unwrap();
         replace(&bundle_path(dir.path()), &bundle.to_installed().unwrap()).unwrap();
 
-        let load = |given: Option<&Path>, now| load(Some(dir.path()), given, now);
         let last = expires_at - SignedDuration::from_nanos(1);
+        let installed = installed_bundle(Some(dir.path()), last).unwrap();
         // Without a root of its own it leaves the choice of the root as it is.
-        assert_eq!(load(None, last).unwrap().root.origin, Origin::Embedded);
-        assert_eq!(load(Some(&root), last).unwrap().root.origin, Origin::Given(root.clone()));
-        for given in [None, Some(root.as_path())] {
-            let reason = load(given, expires_at).unwrap_err();
-            assert_eq!(reason.code.known(), Some(Code::TrustBundleInvalid));
-            assert!(reason.message.contains("expired"), "{}", reason.message);
-        }
+        let select = |given| select(Some(dir.path()), given, installed.as_ref(), last).unwrap().origin;
+        assert_eq!(select(None), Origin::Embedded);
+        assert_eq!(select(Some(&root)), Origin::Given(root.clone()));
+        let reason = installed_bundle(Some(dir.path()), expires_at).unwrap_err();
+        assert_eq!(reason.code.known(), Some(Code::TrustBundleInvalid));
+        assert!(reason.message.contains("expired"), "{}", reason.message);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod repository;
 mod root;
 mod server;
 mod update;
+mod use_of_bundle;
 
 /// Runs the binary with its configuration below `home`.
 fn debvisor(home: &Path, arguments: &[&str]) -> Output {
