@@ -24,6 +24,7 @@ mod policy;
 mod progress;
 mod provenance;
 pub mod report;
+mod sbom;
 mod sign;
 mod signing;
 mod sigstore;
@@ -83,6 +84,8 @@ enum Command {
     Archive(archive::Args),
     /// Check transparency log proofs
     Log(log::Args),
+    /// Check, compare and judge bills of materials
+    Sbom(sbom::Args),
     /// Show, check and update the trust root
     Trust(trust::Args),
     /// Make managed keys
@@ -210,6 +213,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Checksum(args) => checksum::run(args, context),
         Command::Archive(args) => archive::run(args, context),
         Command::Log(args) => log::run(args, context),
+        Command::Sbom(args) => sbom::run(args, context),
         Command::Trust(args) => trust::run(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Policy(args) => policy::run(args, context),

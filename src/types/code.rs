@@ -317,6 +317,66 @@ codes! {
     VexUnexplained "vex-unexplained" Deny { "A scanner's finding is explained by no VEX statement." }
         from "docs/how-to/vex.md" fix "mend the component, or decide about the finding in the triage file"
 
+    // SBOM
+    SbomUnknownFormat "sbom-unknown-format" Deny { "The document does not say that it is CycloneDX 1.2 to 1.7 or SPDX 2.x or 3.0 in JSON, or says it twice." }
+        from "docs/reference/sbom.md" fix "export the SBOM as CycloneDX or SPDX JSON"
+    SbomSchema "sbom-schema" Deny { "The document does not follow the official JSON Schema of its format and version." }
+        from "ECMA-424; ISO/IEC 5962" fix "make the SBOM again with a current tool: debvisor sbom generate"
+    SbomReference "sbom-reference" Deny { "A dependency or relationship names an element that the document does not have." }
+        from "CycloneDX dependencies; SPDX relationships" fix "make the SBOM again; parts of it were removed or renamed"
+    SbomDuplicate "sbom-duplicate" Deny { "Two elements have the same id, or one has two names, so that a reference means neither." }
+        from "CycloneDX bom-ref; SPDX SPDXID" fix "make the SBOM again; documents that were joined need new ids"
+    SbomCycleSelf "sbom-cycle-self" Deny { "A component depends on itself or contains itself." }
+        from "docs/threat-model.md, SBOM" fix "remove the reference; it hides what the component really depends on"
+    SbomHash "sbom-hash" Deny { "A digest is not hexadecimal or not as long as its algorithm makes it." }
+        from "FIPS 180-4; FIPS 202" fix "make the SBOM again from the files themselves"
+    SbomHashConflict "sbom-hash-conflict" Deny { "One package URL has two different digests of one algorithm." }
+        from "docs/threat-model.md, SBOM" fix "find out which of the two was shipped; the other is another file"
+    SbomUnbound "sbom-unbound" Deny { "The document does not describe the artifact: its root component has no SHA-256, SHA-384 or SHA-512 of it." }
+        from "docs/threat-model.md, SBOM" fix "make the SBOM from the artifact itself, so that its digest stands on the described component"
+    SbomTooFew "sbom-too-few" Deny { "The document has fewer distinct components than asked for; duplicates and variants of one package URL count once." }
+        from "docs/reference/sbom.md" fix "make the SBOM again with a tool that sees the whole artifact"
+    SbomInconsistent "sbom-inconsistent" Deny { "Two documents about one artifact disagree on a component, a digest or what they describe." }
+        from "docs/threat-model.md, SBOM" fix "make both documents again in one run: debvisor sbom generate with two output formats"
+    SbomQuality "sbom-quality" Deny { "The document's score is lower than asked for, or a profile's demand is not met." }
+        from "docs/reference/sbom.md" fix "debvisor sbom score names the parts and the components that lack something"
+    SbomTimestamp "sbom-timestamp" Deny { "The policy wants the time at which the SBOM was made." }
+        from "NTIA minimum elements, timestamp" fix "make the SBOM again with a tool that writes the time"
+    SbomAuthor "sbom-author" Deny { "The policy wants to know who or what made the SBOM." }
+        from "NTIA minimum elements, author of SBOM data" fix "name the authors or the tools in the SBOM's metadata"
+    SbomSubject "sbom-subject" Deny { "The policy wants the SBOM to say what it describes." }
+        from "BSI TR-03183-2, primary component" fix "give the SBOM a root component"
+    SbomComponentMissing "sbom-component-missing" Deny { "The policy wants components, and the SBOM has none." }
+        from "NTIA minimum elements" fix "make the SBOM again with a tool that sees the whole artifact"
+    SbomVersionMissing "sbom-version-missing" Deny { "A component has no version." }
+        from "NTIA minimum elements, version of the component" fix "name the component's version, or its date of change"
+    SbomIdentifierMissing "sbom-identifier-missing" Deny { "A component has no package URL, CPE or other identifier by which it could be looked up." }
+        from "NTIA minimum elements, other unique identifiers" fix "give the component a package URL"
+    SbomSupplierMissing "sbom-supplier-missing" Deny { "A component has no supplier, or a placeholder in its place." }
+        from "NTIA minimum elements, supplier name" fix "name who supplies the component"
+    SbomSupplierUnapproved "sbom-supplier-unapproved" Deny { "A component's supplier is not on the policy's list." }
+        from "policies/sbom.rego" fix "add the supplier to the list once somebody has looked at them"
+    SbomChecksumMissing "sbom-checksum-missing" Deny { "A component has no digest of a strong algorithm." }
+        from "BSI TR-03183-2, hash value of the deployable component" fix "add the component's SHA-256 or SHA-512"
+    SbomSourceMissing "sbom-source-missing" Deny { "A component does not say where it is downloaded from." }
+        from "BSI TR-03183-2, URI of the deployable form" fix "add a distribution or vcs reference to the component"
+    SbomPrerelease "sbom-prerelease" Deny { "A component is a snapshot or a pre-release." }
+        from "policies/sbom.rego" fix "use a released version of the component"
+    SbomDependenciesMissing "sbom-dependencies-missing" Deny { "The policy wants the dependency graph, and the SBOM has none." }
+        from "NTIA minimum elements, dependency relationship" fix "make the SBOM again with a tool that writes dependencies"
+
+    // Licences
+    LicenseMissing "license-missing" Deny { "A component has no licence statement." }
+        from "policies/licenses.rego" fix "find out the component's licence, or add an exception to the policy"
+    LicenseUnknown "license-unknown" Deny { "A licence is not an SPDX expression of listed licences." }
+        from "policies/licenses.rego" fix "write the licence as an SPDX expression, or allow its LicenseRef in the policy"
+    LicenseProprietary "license-proprietary" Deny { "A licence says of itself that it is proprietary or commercial." }
+        from "policies/licenses.rego" fix "make sure that there is a contract, then add an exception to the policy"
+    LicenseDenied "license-denied" Deny { "Every way to fulfil a component's licence needs one that the policy denies." }
+        from "policies/licenses.rego" fix "replace the component, or add an exception with its reason to the policy"
+    LicenseNotAllowed "license-not-allowed" Deny { "No way to fulfil a component's licence needs only licences that the policy allows." }
+        from "policies/licenses.rego" fix "add the licence to the policy's list once somebody has read it"
+
     // Decisions
     DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }
         from "SLSA verification summary; docs/how-to/decisions.md" fix "decide again and write a new one with --vsa-out"

@@ -16,6 +16,7 @@ mod openpgp;
 mod policy;
 mod reference;
 mod report;
+mod sbom;
 mod threats;
 mod trust;
 mod vsa;

@@ -12,7 +12,7 @@ mod highlights;
 pub mod reference;
 mod sarif;
 mod text;
-mod visible;
+pub(in crate::cli) mod visible;
 
 /// Prints the report to stdout in the run's format.
 ///

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// The text with every character spelled out that would move the cursor, hide, or turn the reading direction.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
+pub(in crate::cli) fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(deceives) {
         return Cow::Borrowed(text);
     }

@@ -49,6 +49,16 @@ pub const BUILTINS: &[Builtin] = &[
         summary: "what may boot: signed by an expected signer, or covered by a passing summary that still holds",
         parts: &["admission", "release", "builders", "summary"],
     },
+    Builtin {
+        name: "sbom",
+        summary: "what an SBOM must tell: versions, identifiers, suppliers, digests, sources and dependencies",
+        parts: &["sbom"],
+    },
+    Builtin {
+        name: "licenses",
+        summary: "under which licences the components of an SBOM may come",
+        parts: &["licenses"],
+    },
 ];
 
 /// The embedded files by part.
@@ -58,6 +68,8 @@ pub const PARTS: &[Part] = &[
     Part { name: "builders-always", files: embedded!["builders-always.json"] },
     Part { name: "summary", files: embedded!["summary.rego", "summary_test.rego"] },
     Part { name: "admission", files: embedded!["admission.rego", "admission_test.rego"] },
+    Part { name: "sbom", files: embedded!["sbom.json", "sbom.rego", "sbom_test.rego"] },
+    Part { name: "licenses", files: embedded!["licenses.json", "licenses.rego", "licenses_test.rego"] },
 ];
 
 /// The files of a part, owned.
@@ -80,10 +92,14 @@ pub(super) fn load(name: &str) -> Option<PolicySet> {
     static RELEASE: OnceLock<Option<PolicySet>> = OnceLock::new();
     static BUILDERS: OnceLock<Option<PolicySet>> = OnceLock::new();
     static ADMISSION: OnceLock<Option<PolicySet>> = OnceLock::new();
+    static SBOM: OnceLock<Option<PolicySet>> = OnceLock::new();
+    static LICENSES: OnceLock<Option<PolicySet>> = OnceLock::new();
     let cell = match name {
         "release" => &RELEASE,
         "builders" => &BUILDERS,
         "admission" => &ADMISSION,
+        "sbom" => &SBOM,
+        "licenses" => &LICENSES,
         _ => return None,
     };
     cell.get_or_init(|| {

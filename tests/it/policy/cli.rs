@@ -143,6 +143,8 @@ fn the_users_own_policies_have_names_and_override() {
             ("release", "builtin"),
             ("builders", "builtin"),
             ("admission", "builtin"),
+            ("sbom", "builtin"),
+            ("licenses", "builtin"),
             ("folder", "user"),
             ("mine", "user")
         ]

@@ -1,7 +1,7 @@
 //! The neutral model of a bill of materials: what CycloneDX and SPDX both say, in one form.
 //!
 //! Readers (`cyclonedx`, `spdx`) produce it and generators fill it; comparing, scoring, counting and
-//! policies work on it alone. Policies see its JSON form as `input.facts.sbom` (docs/reference/sbom.md), so a field's
+//! policies work on it alone. Policies see its JSON form as `input.sbom` (docs/reference/sbom.md), so a field's
 //! name is a promise. What never happens here: parsing, and any judgment whether a document is a good one.
 //!
 //! To generate: fill [`Sbom::described`] with the artifact, [`Sbom::components`] with everything inside it, give every
@@ -336,7 +336,7 @@ pub struct Identifier {
 }
 
 /// A digest of a component.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Hash {
     /// The algorithm.
     pub algorithm: HashAlgorithm,
@@ -374,7 +374,7 @@ impl From<&Digest> for Hash {
 }
 
 /// The algorithms that the formats know. Few of them bind: [`HashAlgorithm::binding`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HashAlgorithm {
     /// MD2 to MD6 and Adler-32: checksums against accidents.
     Weak(&'static str, Option<usize>),
