@@ -136,6 +136,17 @@ mod tests {
     }
 
     #[test]
+    fn an_expiry_that_cannot_be_read_is_not_taken_for_none() {
+        let report = report(vec![subject("a", Decision::Allow)], Vec::new());
+        let mut predicate = predicate(&report, &report.subjects[0], &issuer());
+        for wrong in [json!(null), json!(1), json!(["2026-02-01T00:00:00Z"])] {
+            predicate[SUMMARY_EXPIRY] = wrong;
+            let reason = SummaryClaims::parse(SUMMARY_V1, &predicate).unwrap_err();
+            assert_eq!(reason.code, Code::PredicateMalformed.into());
+        }
+    }
+
+    #[test]
     fn passing_a_summary_on_does_not_prolong_it() {
         let mut renewed = subject("a", Decision::Allow);
         renewed.facts = json!({"signatures": [

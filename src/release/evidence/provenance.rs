@@ -203,7 +203,12 @@ impl SummaryClaims {
             verifier_id: required(predicate, &["verifier", "id"])?,
             result,
             verified_at: required(predicate, &["timeVerified"])?,
-            expires_at: text(predicate, &[SUMMARY_EXPIRY]).map(str::to_owned),
+            // An end that cannot be read must not become no end at all.
+            expires_at: match predicate.get(SUMMARY_EXPIRY) {
+                None => None,
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(_) => return Err(malformed("expiresAt", "the expiry is no text".to_owned())),
+            },
             policy_uri: required(predicate, &["policy", "uri"])?,
             policy_digest: text(predicate, &["policy", "digest", "sha256"]).map(str::to_owned),
             levels: levels.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),

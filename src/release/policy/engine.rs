@@ -1,7 +1,7 @@
 //! The one room that drives the Rego interpreter: sources in, values out, within bounds of time and depth.
 //!
 //! Every set is compiled once into a prototype; each evaluation takes a copy out of a pool, so threads do not wait for
-//! each other (docs/adr/0007-regorus.md has the figures). What a user wrote runs on a thread of its own with a deep
+//! each other (docs/adr/0004-regorus.md has the figures). What a user wrote runs on a thread of its own with a deep
 //! stack and under a watch; what DebVisor ships runs in place. A copy that failed is thrown away.
 
 use std::cell::Cell;
