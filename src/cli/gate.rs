@@ -19,7 +19,7 @@ use crate::release::evidence::openpgp::ArtifactHasher;
 use crate::release::gate::{self, Evidence, Member, Question, Sigstore, layout};
 use crate::release::policy::PolicySet;
 use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
-use crate::release::verify::{Expectations, Facts, Offered, Verifier, revoked};
+use crate::release::verify::{Expectations, Facts, Offered, Verifier};
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
 #[derive(Debug, clap::Args)]
@@ -120,11 +120,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         if names_signer { Default::default() } else { judged_by(&release, &of_companions, artifact, facts) }
     };
     expected.require = args.require.iter().map(|kind| kind.name().to_owned()).collect();
-    let says = |artifact: &Artifact, facts: &Facts| {
-        let (mut denials, warnings) = judged_by(&policy, &expected, artifact, facts);
-        denials.extend(revoked(artifact, facts, &revocations));
-        (denials, warnings)
-    };
+    let says = |artifact: &Artifact, facts: &Facts| judged_by(&policy, &expected, artifact, facts);
 
     let companions = if names_signer { signer_alone(&expectations) } else { expectations.clone() };
     let verifiers = root.as_ref().map(|root| {
@@ -140,6 +136,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
             signs_whole_messages: expectations.key.as_ref().is_some_and(PublicKey::signs_whole_messages),
         }),
         unanswered: &unanswered,
+        revocations: &revocations,
         policy: &says,
         now: context.now,
     };

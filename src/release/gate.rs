@@ -22,9 +22,10 @@ use super::evidence::bundle;
 use super::evidence::checksums::ChecksumList;
 use super::evidence::document::{self, Document};
 use super::evidence::openpgp::{ArtifactHasher, ArtifactHashes, DetachedSignatures, Keyring};
+use super::trust::revocation::Revocations;
 use super::verify::member::{self, Companion};
 use super::verify::openpgp::{OpenpgpExpectations, SignatureFile};
-use super::verify::{Facts, Offered, Verifier};
+use super::verify::{Facts, Offered, Verifier, revoked};
 use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
 pub mod layout;
@@ -47,6 +48,8 @@ pub struct Question<'a> {
     /// Why the question cannot be answered in full, where a key, keyring, trust root or further bundle cannot be used.
     /// A missing signature is then an open question, and only what speaks against a file is a no.
     pub unanswered: &'a [Reason],
+    /// What the installed trust bundle revokes: files, keys, identities and statements.
+    pub revocations: &'a Revocations,
     /// The policy over each artifact.
     pub policy: &'a Policy<'a>,
     /// The time of the run.
@@ -509,6 +512,12 @@ fn own_signatures(evidence: &Evidence, member: &Member, question: &Question<'_>)
         }
         facts.merge(proved);
         reasons.extend(against);
+    }
+    // Of every file, lists among them: what a revoked key signed vouches for nothing, and so for no file that it names.
+    let revoked = revoked(artifact, &facts, question.revocations);
+    if !revoked.is_empty() {
+        reasons.extend(revoked);
+        facts = Facts::default();
     }
     (facts, reasons)
 }

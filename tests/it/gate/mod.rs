@@ -407,6 +407,7 @@ fn evidence_that_changes_between_two_reads_is_no_yes() {
         openpgp: None,
         sigstore: None,
         unanswered: &[],
+        revocations: &Default::default(),
         policy: &|_, _| (Vec::new(), Vec::new()),
         now: jiff::Timestamp::UNIX_EPOCH,
     };

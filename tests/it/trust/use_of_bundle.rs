@@ -216,3 +216,27 @@ fn a_run_without_a_bundle_knows_no_names_of_one() {
     fs::write(home.path().join(".config/debvisor/trust/bundle.json"), "{}").unwrap();
     refused(home.path(), &given, 1, "trust-bundle-invalid");
 }
+
+#[test]
+fn a_list_signed_by_a_revoked_key_vouches_for_none_of_its_files() {
+    let home = home();
+    let release = home.path().join("release");
+    fs::create_dir(&release).unwrap();
+    fs::write(release.join("app.bin"), ARTIFACT).unwrap();
+    let list = format!("{}  app.bin\n", Digest::sha256(ARTIFACT).to_hex());
+    fs::write(release.join("SHA256SUMS"), &list).unwrap();
+    let bundle = World::shared().key_blob(list.as_bytes(), key()).bundle().to_string();
+    fs::write(release.join("SHA256SUMS.sigstore.json"), bundle).unwrap();
+    install(home.path(), contents(1));
+    let gate = ["gate", "release", "--key", "bundle:world"];
+    allowed(home.path(), &gate);
+
+    let fingerprint = PublicKey::from_pem(key().pem().as_bytes()).unwrap().fingerprint();
+    let revoked = [format!("key:{fingerprint}"), Digest::sha256(list.as_bytes()).to_string()];
+    for (version, what) in (2..).zip(revoked) {
+        let revocations = vec![Revocation { what: what.parse().unwrap(), reason: None }];
+        install(home.path(), Contents { revocations, ..contents(version) });
+        let (exit, report) = super::report(home.path(), &gate);
+        assert_eq!((exit, super::codes(&report)), (1, vec!["revoked", "signature-required"]), "{report:#}");
+    }
+}
