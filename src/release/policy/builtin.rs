@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use super::PolicySet;
 use super::engine::Guard;
 use super::sources::Sources;
+use super::{Compiled, Own, PolicySet};
 
 /// A policy that DebVisor ships.
 #[derive(Debug, Clone, Copy)]
@@ -103,8 +103,15 @@ pub(super) fn load(name: &str) -> Option<PolicySet> {
         _ => return None,
     };
     cell.get_or_init(|| {
-        let files = find(name)?.parts.iter().flat_map(|part| part_files(part)).collect();
-        PolicySet::compile(name, Sources::new(name, files).ok()?, Guard::Own).ok()
+        let sources =
+            |parts: &[&str]| Sources::new(name, parts.iter().flat_map(|part| part_files(part)).collect()).ok();
+        let plain = match name {
+            "release" => Some(Box::new(Compiled::new(name, sources(&["release"])?, Guard::Own, None))),
+            _ => None,
+        };
+        // Only the sets whose whole input is known to the shortcut may take it.
+        let own = matches!(name, "release" | "builders" | "admission").then(|| Own { plain, ..Own::default() });
+        Some(PolicySet::lazy(name, Compiled::new(name, sources(find(name)?.parts)?, Guard::Own, own)))
     })
     .clone()
 }

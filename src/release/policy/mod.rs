@@ -7,7 +7,7 @@
 //! An evaluator that cannot answer says no: an empty set, a set without a deciding rule, an undefined or wrongly typed
 //! result, an evaluation error, a panic inside the interpreter and an endless loop are all denials with a code.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ pub mod builtin;
 mod engine;
 mod graph;
 pub mod input;
+mod shortcut;
 mod sources;
 pub mod testing;
 mod verdicts;
@@ -40,17 +41,69 @@ pub struct PolicyReference {
     pub digest: Digest,
 }
 
-/// A compiled set of policy files. Cloning is cheap, and any number of threads may evaluate the same set at once.
+/// A set of policy files, compiled. Cloning is cheap, and any number of threads may evaluate the same set at once.
 #[derive(Debug, Clone)]
 pub struct PolicySet(Arc<Set>);
 
 #[derive(Debug)]
 struct Set {
     reference: PolicyReference,
-    rules: Vec<DecidingRule>,
-    prepared: Prepared,
+    compiled: Arc<Compiled>,
     /// A set whose denials count as well; see [`PolicySet::with_baseline`].
     baseline: Option<PolicySet>,
+}
+
+/// The rules of a set, compiled when they are first asked.
+#[derive(Debug)]
+struct Compiled {
+    name: String,
+    sources: Sources,
+    guard: engine::Guard,
+    rules: OnceLock<Result<(Prepared, Vec<DecidingRule>), Reason>>,
+    /// Of DebVisor's own sets: what spares work.
+    own: Option<Own>,
+}
+
+/// What spares work in a set of DebVisor's own.
+#[derive(Debug, Default)]
+struct Own {
+    /// The rules that suffice for a plain input; see [`shortcut::is_plain`].
+    plain: Option<Box<Compiled>>,
+    allowed: shortcut::Allowed,
+}
+
+impl Compiled {
+    fn new(name: &str, sources: Sources, guard: engine::Guard, own: Option<Own>) -> Self {
+        Self { name: name.to_owned(), sources, guard, rules: OnceLock::new(), own }
+    }
+
+    fn rules(&self) -> Result<&(Prepared, Vec<DecidingRule>), Reason> {
+        let compile = || Prepared::new(&self.name, self.sources.clone(), self.guard);
+        self.rules.get_or_init(compile).as_ref().map_err(Clone::clone)
+    }
+
+    fn evaluate(&self, input: &serde_json::Value, now: Option<Timestamp>) -> Verdicts {
+        let Some(own) = &self.own else { return self.evaluate_all(input, now) };
+        let question = shortcut::question(input);
+        if own.allowed.contains(&question) {
+            return Verdicts::default();
+        }
+        let verdicts = match &own.plain {
+            Some(plain) if shortcut::is_plain(input) => plain.evaluate_all(input, now),
+            _ => self.evaluate_all(input, now),
+        };
+        if verdicts.denials.is_empty() && verdicts.warnings.is_empty() {
+            own.allowed.insert(question);
+        }
+        verdicts
+    }
+
+    fn evaluate_all(&self, input: &serde_json::Value, now: Option<Timestamp>) -> Verdicts {
+        match self.rules() {
+            Ok((prepared, rules)) => prepared.evaluate(&self.name, rules, input, now),
+            Err(reason) => Verdicts { denials: vec![reason], ..Verdicts::default() },
+        }
+    }
 }
 
 impl PolicySet {
@@ -74,10 +127,15 @@ impl PolicySet {
     }
 
     fn compile(name: &str, sources: Sources, guard: engine::Guard) -> Result<Self, Reason> {
-        let digest = sources.digest();
-        let (prepared, rules) = Prepared::new(name, sources, guard)?;
-        let reference = PolicyReference { name: name.to_owned(), digest };
-        Ok(Self(Arc::new(Set { reference, rules, prepared, baseline: None })))
+        let set = Self::lazy(name, Compiled::new(name, sources, guard, None));
+        // What a user wrote is told to be wrong before anything is judged by it.
+        set.0.compiled.rules()?;
+        Ok(set)
+    }
+
+    fn lazy(name: &str, compiled: Compiled) -> Self {
+        let reference = PolicyReference { name: name.to_owned(), digest: compiled.sources.digest() };
+        Self(Arc::new(Set { reference, compiled: Arc::new(compiled), baseline: None }))
     }
 
     /// The same set on top of another: what either denies is denied, and the reference covers both.
@@ -88,12 +146,8 @@ impl PolicySet {
         let both = [self.0.reference.digest.to_string(), baseline.0.reference.digest.to_string()].join("\n");
         let reference =
             PolicyReference { name: self.0.reference.name.clone(), digest: Digest::sha256(both.as_bytes()) };
-        Self(Arc::new(Set {
-            reference,
-            rules: self.0.rules.clone(),
-            prepared: self.0.prepared.clone(),
-            baseline: Some(baseline.clone()),
-        }))
+        let compiled = Arc::clone(&self.0.compiled);
+        Self(Arc::new(Set { reference, compiled, baseline: Some(baseline.clone()) }))
     }
 
     /// The set's name and digest, for the report.
@@ -103,7 +157,7 @@ impl PolicySet {
 
     /// The rules of the set that decide, in order of file and line; the baseline's are not among them.
     pub fn rules(&self) -> &[DecidingRule] {
-        &self.0.rules
+        self.0.compiled.rules().map_or(&[], |(_, rules)| rules)
     }
 
     /// Evaluates the set over one input. It never panics and ends within `limits::POLICY_TIME_MS`.
@@ -114,7 +168,7 @@ impl PolicySet {
 
     /// Evaluates as of `now`, for inputs that do not carry a time themselves.
     pub fn evaluate_at(&self, input: &serde_json::Value, now: Option<Timestamp>) -> Verdicts {
-        let mut verdicts = self.0.prepared.evaluate(&self.0.reference.name, &self.0.rules, input, now);
+        let mut verdicts = self.0.compiled.evaluate(input, now);
         if let Some(baseline) = &self.0.baseline {
             verdicts.merge(baseline.evaluate_at(input, now));
         }
