@@ -12,7 +12,7 @@ target   := target/x86_64-unknown-linux-gnu
 debug    := $(target)/debug/debvisor
 vectors  := ../shared/vectors
 # The families of vectors whose verbs exist. `make vectors sets=merkle` runs one of them.
-sets     := sigstore-conformance,minisigstore,openpgp,slsa-verifier,merkle,checksums,archives,sigstore-js-bundles,sigstore-python
+sets     := sigstore-conformance,minisigstore,openpgp,slsa-verifier,merkle,checksums,archives,sigstore-js-bundles,sigstore-python,cyclonedx,spdx,sbom-semantics
 # `make bench bench-flags=--quick` only sees that it runs.
 bench-flags :=
 # How long `make fuzz` spends on each target.

@@ -35,12 +35,12 @@ deny contains {
 	not is_array(object.get(policy, member, null))
 }
 
-judged contains statement if {
+judged := [statement |
 	some statement in input.licenses
 	statement.described == false
 	statement.file == false
 	not ignored(statement)
-}
+]
 
 ignored(statement) if statement.scope in policy.ignore_scopes
 
@@ -102,10 +102,18 @@ allowed_by_full_name(term) if {
 	term.text in policy.allow
 }
 
-accepted(_, term) if {
-	not refused(term)
-	allowed(term)
+# Documents have many components and few licences: each licence is put to the lists once.
+terms contains term if {
+	some statement in judged
+	some way in statement.alternatives
+	some term in way
 }
+
+refused_texts := {term.text | some term in terms; refused(term)}
+
+accepted_texts := {term.text | some term in terms; not refused(term); allowed(term)}
+
+accepted(_, term) if term.text in accepted_texts
 
 accepted(statement, term) if excused(statement, term.text)
 
@@ -127,15 +135,15 @@ acceptable(statement) if {
 	}
 }
 
-unacceptable contains statement if {
+unacceptable := [statement |
 	some statement in judged
 	count(statement.alternatives) > 0
 	not acceptable(statement)
-}
+]
 
 denied_way(statement, way) if {
 	some term in way
-	refused(term)
+	term.text in refused_texts
 	not accepted(statement, term)
 }
 
@@ -222,11 +230,11 @@ deny contains {
 	some statement in unlicensed
 }
 
-unlicensed contains statement if {
+unlicensed := [statement |
 	some statement in judged
 	count(statement.stated) == 0
 	not excused(statement, "")
-}
+]
 
 warn contains {
 	"code": sprintf("license-%s", [found.kind]),

@@ -91,6 +91,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("policy_source", policy_sources());
     seeds.insert("policy_input", policy_inputs());
     seeds.insert("document", documents());
+    seeds.insert("sbom", crate::sbom::seeds());
     seeds.insert("trust_bundle", trust_bundles());
     seeds.insert("tuf_root", vec![embedded_tuf_root().to_vec()]);
     seeds

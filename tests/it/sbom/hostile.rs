@@ -15,6 +15,7 @@ fn exercise(document: &Document) {
     let _ = serde_json::to_value(sbom).unwrap();
     assert!(diff::diff(sbom, sbom).is_empty(), "a document is no different from itself");
     let comparison = compare::compare(sbom, sbom);
+    assert!(comparison.reasons.is_empty(), "a document agrees with itself: {:?}", comparison.reasons);
     assert!(comparison.only_first.is_empty() && comparison.only_second.is_empty());
     let mut sorted = sbom.clone();
     model::Sbom::sort(&mut sorted);

@@ -4,3 +4,15 @@ mod hostile;
 mod maker;
 mod threats;
 mod verbs;
+
+/// A sound document of each format, for the fuzz target.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let documents = [maker::cyclonedx(b"a"), maker::spdx(b"a"), maker::spdx3(b"a")];
+    documents
+        .map(|document| {
+            let bytes = document.to_string().into_bytes();
+            assert!(debvisor::release::evidence::sbom::read(&bytes).unwrap().findings.errors.is_empty());
+            bytes
+        })
+        .into()
+}
