@@ -4,14 +4,14 @@
 //! and they describe the same artifact. Silence is no contradiction: what only one of them says is a warning, except
 //! for a component, which must stand in both. Time is linear in their lengths.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::model::{Component, Hash, HashAlgorithm, Sbom};
 use super::purl::{self, Purl};
 use super::validate::counted;
-use crate::types::{Code, Reason, limits};
+use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
 /// What two documents have in common and what not.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -150,17 +150,22 @@ impl Comparison {
             }
             return;
         };
-        let mut agreed = false;
-        for digest in a.hashes.iter().filter_map(Hash::digest) {
-            let other = b.hashes.iter().filter_map(Hash::digest).find(|other| other.algorithm() == digest.algorithm());
-            match other {
-                Some(other) if other != digest => {
-                    self.no(format!("the first describes an artifact of {digest}, the second one of {other}"));
-                    return;
-                }
-                Some(_) => agreed = true,
-                None => {}
+        let digests = |component: &Component| {
+            let mut by_algorithm: BTreeMap<DigestAlgorithm, BTreeSet<Digest>> = BTreeMap::new();
+            for digest in component.hashes.iter().filter_map(Hash::digest) {
+                by_algorithm.entry(digest.algorithm()).or_default().insert(digest);
             }
+            by_algorithm
+        };
+        let mut agreed = false;
+        let others = digests(b);
+        for (algorithm, digests) in digests(a) {
+            let Some(others) = others.get(&algorithm) else { continue };
+            if digests != *others {
+                self.no(format!("the two describe artifacts of different {algorithm}: {}, {}", a.label(), b.label()));
+                return;
+            }
+            agreed = true;
         }
         let name = |component: &Component| component.name.trim().to_lowercase();
         let version = |component: &Component| purl::version(component);
