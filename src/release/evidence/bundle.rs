@@ -131,11 +131,15 @@ pub struct InclusionProof {
     pub checkpoint: Option<String>,
 }
 
-/// Reads a file with one bundle, or with a bundle on each line (JSON Lines). Each comes with its line, from 1.
+/// Reads a file with one bundle, with a bundle on each line (JSON Lines), or with the list of attestations that the
+/// registries of npm and GitHub answer with. Each bundle comes with its line or place, from 1.
 ///
 /// # Errors
-/// The one reason why the whole file is refused; its location names the line of a JSON Lines file.
+/// The one reason why the whole file is refused; its location names the line or place.
 pub fn parse_file(bytes: &[u8]) -> Result<Vec<(usize, Bundle)>, Reason> {
+    if is_list(bytes) {
+        return parse_list(bytes);
+    }
     let mut lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let first_is_whole = lines.clone().next().is_some_and(|(_, line)| json::check(line).is_ok());
     if !first_is_whole || lines.clone().nth(1).is_none() {
@@ -156,6 +160,47 @@ pub fn parse_file(bytes: &[u8]) -> Result<Vec<(usize, Bundle)>, Reason> {
         bundles.push((number, bundle));
         Ok(bundles)
     })
+}
+
+/// Whether a file is a registry's list, by what it starts with. A bundle's own members never have this name.
+fn is_list(bytes: &[u8]) -> bool {
+    let head = bytes.trim_ascii_start();
+    let name = b"\"attestations\"";
+    head.starts_with(b"[")
+        || head.strip_prefix(b"{").is_some_and(|members| members.trim_ascii_start().starts_with(name))
+}
+
+/// Reads `[{"bundle": …}, …]` or `{"attestations": [{"bundle": …}, …]}`.
+fn parse_list(bytes: &[u8]) -> Result<Vec<(usize, Bundle)>, Reason> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum List {
+        Bare(Vec<Attestation>),
+        Named { attestations: Vec<Attestation> },
+    }
+    #[derive(Deserialize)]
+    struct Attestation {
+        bundle: serde_json::Value,
+    }
+    if bytes.len() as u64 > limits::EVIDENCE_BYTES {
+        return Err(Reason::new(Code::InputTooLarge, format!("a list has at most {} bytes", limits::EVIDENCE_BYTES)));
+    }
+    let (List::Bare(attestations) | List::Named { attestations }) = json::parse(bytes, Code::MalformedBundle)?;
+    if attestations.is_empty() || attestations.len() > limits::BUNDLES_PER_FILE {
+        let message = format!("a list holds 1 to {} attestations", limits::BUNDLES_PER_FILE);
+        return Err(malformed("attestations", message));
+    }
+    let read = |(index, attestation): (usize, Attestation)| {
+        let place = format!("attestations[{index}]");
+        let bundle = Bundle::parse(attestation.bundle.to_string().as_bytes()).map_err(|reason| {
+            // A place inside the bundle's own text would mislead; a field's name does not.
+            let field = reason.location.as_deref().filter(|place| !place.starts_with("line "));
+            let place = field.map_or_else(|| place.clone(), |field| format!("{place}.bundle.{field}"));
+            reason.location(place)
+        })?;
+        Ok((index.saturating_add(1), bundle))
+    };
+    attestations.into_iter().enumerate().map(read).collect()
 }
 
 impl Bundle {
@@ -589,5 +634,38 @@ mod wire {
                 Self::Number(_) => None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUNDLE: &str = r#"{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": "h"}, "tlogEntries": null},
+        "messageSignature": {"signature": "AAAA"}}"#;
+
+    #[test]
+    fn a_registrys_list_of_attestations_is_as_many_bundles() {
+        let two = format!(r#"[{{"predicateType": "p", "bundle": {BUNDLE}}}, {{"bundle": {BUNDLE}}}]"#);
+        for list in [two.clone(), format!(r#" {{"attestations": {two}}}"#)] {
+            let read = parse_file(list.as_bytes()).unwrap();
+            assert_eq!(read.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 2]);
+        }
+        let bad = two.replacen("AAAA", "", 1);
+        let reason = parse_file(bad.as_bytes()).unwrap_err();
+        assert_eq!(reason.location.as_deref(), Some("attestations[0].bundle.messageSignature.signature"));
+        for refused in ["[]", "[1]", r#"{"attestations": []}"#, r#"[{"bundle": {}, "bundle": {}}]"#] {
+            assert!(parse_file(refused.as_bytes()).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn json_lines_are_as_many_bundles_and_one_bad_line_is_a_no() {
+        let line = BUNDLE.replace('\n', "");
+        let read = parse_file(format!("{line}\n\n{line}\n").as_bytes()).unwrap();
+        assert_eq!(read.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3]);
+        assert!(parse_file(format!("{line}\nx").as_bytes()).is_err());
+        assert!(parse_file(format!("{line}{line}").as_bytes()).is_err());
     }
 }
