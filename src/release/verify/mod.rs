@@ -276,7 +276,7 @@ impl<'a> Verifier<'a> {
                 (signer, certificate.key.clone(), Some(certificate))
             }
             Material::PublicKey { .. } => {
-                let key = self.managed_key(bundle)?;
+                let key = self.managed_key(offer)?;
                 (Signer::Key { fingerprint: key.fingerprint().to_string() }, key, None)
             }
         };
@@ -316,6 +316,9 @@ impl<'a> Verifier<'a> {
 
         // A key or certificate that passed everything is only then held against who was expected, so that a forgery
         // is called a forgery and not a stranger.
+        if matches!(signer, Signer::Key { .. }) && self.expectations.key.is_none() {
+            return Err(no_key_given());
+        }
         certificate::expected(&signer, self.expectations)
             .map_err(|reason| reason.location("verificationMaterial.certificate"))?;
         Ok(Verified { signer, times, logs })
@@ -379,13 +382,17 @@ impl<'a> Verifier<'a> {
             && self.root.authorities.iter().flat_map(|authority| &authority.chain).any(|own| own.der == root.der)
     }
 
-    fn managed_key(&self, bundle: &Bundle) -> Result<PublicKey, Reason> {
-        let place = "verificationMaterial.publicKey";
-        let key = self.expectations.key.clone().ok_or_else(|| {
-            Reason::new(Code::MaterialMismatch, "the bundle was signed by a managed key, and none was given")
-                .location(place)
-        })?;
-        if bundle.entries.is_empty() && self.expectations.key_needs_log && self.root.has_logs {
+    /// The key that was given. Where none was, the one that the log names stands in for the checks alone: a forgery is
+    /// called a forgery, and sound evidence by somebody's key is then passed over, as a registry's own attestation is
+    /// beside a publisher's.
+    fn managed_key(&self, offer: &Offered) -> Result<PublicKey, Reason> {
+        let Some(key) = self.expectations.key.clone() else {
+            let logged = logged_keys(offer).next().ok_or_else(no_key_given)?;
+            let key = PublicKey::from_spki(logged)?;
+            // The artifact's bytes are kept for a key that was given alone.
+            return if key.signs_whole_messages() && offer.is_message() { Err(no_key_given()) } else { Ok(key) };
+        };
+        if offer.bundle.entries.is_empty() && self.expectations.key_needs_log && self.root.has_logs {
             return Err(Reason::new(
                 Code::LogEntryMissing,
                 "a trust root with logs was given, and the bundle has no log entry",
@@ -398,12 +405,7 @@ impl<'a> Verifier<'a> {
     /// Says so where a signature does not fit the key that was given because the log knows it as another key's.
     fn by_another_key(&self, offer: &Offered) -> Option<Reason> {
         let given = self.expectations.key.as_ref()?;
-        let logged = offer.bodies.iter().filter_map(|body| body.as_ref().ok()).flat_map(|body| &body.signatures);
-        let mut keys = logged.filter_map(|logged| match &logged.verifier {
-            LoggedVerifier::PublicKey(spki) => Some(spki),
-            LoggedVerifier::Certificate(_) => None,
-        });
-        let other = keys.find(|spki| *spki != given.spki())?;
+        let other = logged_keys(offer).find(|spki| *spki != given.spki())?;
         Some(
             Reason::new(
                 Code::KeyMismatch,
@@ -545,6 +547,20 @@ fn matching_subject<'s>(artifact: &Artifact, statement: &'s Statement) -> Result
         format!("none of the {} subjects is the artifact ({})", statement.subjects.len(), known.join(", ")),
     )
     .location("subject"))
+}
+
+/// The managed keys that the log entries of a bundle name.
+fn logged_keys(offer: &Offered) -> impl Iterator<Item = &[u8]> {
+    let logged = offer.bodies.iter().filter_map(|body| body.as_ref().ok()).flat_map(|body| &body.signatures);
+    logged.filter_map(|logged| match &logged.verifier {
+        LoggedVerifier::PublicKey(spki) => Some(spki.as_slice()),
+        LoggedVerifier::Certificate(_) => None,
+    })
+}
+
+fn no_key_given() -> Reason {
+    Reason::new(Code::MaterialMismatch, "the bundle was signed by a managed key, and none was given")
+        .location("verificationMaterial.publicKey")
 }
 
 /// Step 8 for an envelope: the signature is over the pre-authentication encoding, never over the payload.

@@ -226,3 +226,14 @@ fn every_kind_of_managed_key_passes_and_another_key_does_not() {
     }
     Case::of(&blob()).key(other.pem()).denied(Code::MaterialMismatch);
 }
+
+#[test]
+fn a_forged_bundle_by_a_key_that_nobody_gave_is_called_a_forgery() {
+    use crate::world::Key;
+    let key = Key::p256();
+    let draft = World::shared().key_attest(&slsa_v1(ARTIFACT, &signer()), &key);
+    let forged = |bundle: &mut Value| {
+        bundle["dsseEnvelope"]["signatures"][0]["sig"] = "MEUCIQDJahTpSnlv6HzUj2y1".into();
+    };
+    Case::of(&draft).edited(forged).denied(Code::SignatureInvalid);
+}

@@ -280,7 +280,7 @@ fn a_self_hosted_runner_where_denied_for_a_plain_signature() {
     let identity = signer().claim(11, "self-hosted");
     Case::of(&World::shared().blob(ARTIFACT, &identity))
         .flags(&["--deny-self-hosted-runners"])
-        .denied(Code::ProvenanceMissing);
+        .denied(Code::SelfHostedRunner);
 }
 
 #[test]
