@@ -23,6 +23,9 @@ pub(super) struct SignArgs {
     /// The file is an in-toto statement, to be signed in an envelope
     #[arg(long)]
     in_toto: bool,
+    /// Sigstore's staging instance; --signing-config and --trusted-root say which
+    #[arg(long, requires_all = ["signing_config", "trusted_root"])]
+    staging: bool,
     #[command(flatten)]
     signer: SignerArgs,
 }
@@ -55,7 +58,13 @@ pub(super) fn sign(args: &SignArgs, context: &Context) -> anyhow::Result<Ended> 
 }
 
 pub(super) fn verify(args: VerifyArgs, context: &Context) -> anyhow::Result<Ended> {
-    let words = ["debvisor".to_owned(), "verify".to_owned()].into_iter().chain(args.arguments);
+    // The staging instance is the one that --trusted-root names; no root of it is built in.
+    let staging = args.arguments.iter().any(|word| word == "--staging");
+    if staging && !args.arguments.iter().any(|word| word == "--trusted-root") {
+        return Err(UsageError::new("no root of the staging instance is built in", "give its --trusted-root").into());
+    }
+    let arguments = args.arguments.into_iter().filter(|word| word != "--staging");
+    let words = ["debvisor".to_owned(), "verify".to_owned()].into_iter().chain(arguments);
     match Cli::try_parse_from(words) {
         Ok(Cli { command: Command::Verify(args), .. }) => verify::run(&args, context),
         Ok(_) => Err(UsageError::new("verify-bundle takes what verify takes", "debvisor verify --help").into()),

@@ -1,13 +1,16 @@
 //! `debvisor provenance generate`: SLSA provenance v1 from the build platform's environment, or from flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use jiff::Timestamp;
 
+use super::signing::ambient_token;
 use super::{Context, Ended, UsageError, output};
 use crate::config::{GithubActions, GitlabCi, Secret};
 use crate::release::attest::provenance::{Build, GithubBuild, GitlabBuild, LocalBuild, Platform};
+use crate::types::limits;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -55,6 +58,9 @@ pub(super) struct GenerateArgs {
     output: Option<PathBuf>,
 }
 
+/// How long the job's token may be waited for.
+const TOKEN_TIMEOUT: Duration = Duration::from_millis(limits::SERVICE_EXCHANGE_MS);
+
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let Verb::Generate(args) = &args.verb;
     let build = build(args, context)?;
@@ -76,7 +82,10 @@ pub(super) fn build(args: &GenerateArgs, context: &Context) -> anyhow::Result<Bu
     let platform = match (&environment.github_actions, &environment.gitlab_ci) {
         (Some(job), _) => {
             only_local(args)?;
-            Platform::Github(github(job, environment.identity_token.as_ref()))
+            // Which reusable workflow runs the job stands in its token alone, where the job may ask for one.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let token = runtime.block_on(ambient_token(context, TOKEN_TIMEOUT))?;
+            Platform::Github(github(job, token.as_ref()))
         }
         (None, Some(job)) => {
             only_local(args)?;

@@ -14,7 +14,9 @@ pub(super) struct Args {
     #[command(flatten)]
     signer: SignerArgs,
     /// Sign with this OpenPGP key instead, through your own gpg and its agent; writes FILE.asc
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["key", "bundle"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = [
+        "key", "bundle", "identity_token", "signing_config", "fulcio_url", "rekor_url", "timestamp_server_url",
+    ])]
     openpgp: Option<String>,
     /// Where the bundle goes; FILE.sigstore.json without it
     #[arg(long, value_name = "OUT")]
@@ -29,11 +31,11 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         )
         .into());
     }
-    let mut written = Vec::new();
+    // Everything is signed before anything is written: where one file cannot be signed, none is.
+    let mut signed = Vec::with_capacity(args.files.len());
     if let Some(key) = &args.openpgp {
         for path in &args.files {
-            let signature = gpg_sign(key, path)?;
-            written.push(write(&beside(path, ".asc"), &signature)?);
+            signed.push((beside(path, ".asc"), gpg_sign(key, path)?));
         }
     } else {
         let signer = Signer::new(&args.signer, context)?;
@@ -41,21 +43,16 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
             let artifact = signer.read(path, &file_name(path))?;
             let bundle = signer.sign(&artifact, context)?;
             let target = args.bundle.clone().unwrap_or_else(|| beside(path, ".sigstore.json"));
-            written.push(write(&target, bundle.to_string().as_bytes())?);
+            signed.push((target, bundle.to_string().into_bytes()));
         }
     }
-    if !context.quiet {
-        let mut stderr = anstream::stderr().lock();
-        for path in written {
-            writeln!(stderr, "wrote {}", path.display())?;
+    for (path, bytes) in signed {
+        output::write(&path, &bytes)?;
+        if !context.quiet {
+            writeln!(anstream::stderr().lock(), "wrote {}", path.display())?;
         }
     }
     Ok(Ended::Done)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
-    output::write(path, bytes)?;
-    Ok(path.to_owned())
 }
 
 /// The path with a suffix behind the whole name.

@@ -6,11 +6,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aws_lc_rs::rand::SecureRandom as _;
+use reqwest::StatusCode;
 use serde_json::Value;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::expect::TrustArgs;
 use super::sigstore::{self, UsableRoot};
@@ -28,6 +31,8 @@ use crate::release::attest::request;
 use crate::release::attest::services::Services;
 use crate::release::decision::Decision;
 use crate::release::evidence::bundle::Bundle;
+use crate::release::evidence::certificate::Certificate;
+use crate::release::evidence::timestamp::SignedTimestamp;
 use crate::release::trust::root::TrustRoot;
 use crate::release::verify::{Expectations, Offered, Verifier};
 use crate::types::{Digest, DigestAlgorithm, Reason, limits};
@@ -58,6 +63,9 @@ pub(super) struct SignerArgs {
     /// The timestamp authority; repeatable
     #[arg(long, value_name = "URL")]
     pub(super) timestamp_server_url: Vec<Url>,
+    /// How long one exchange with a service may take [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) timeout: Option<u64>,
     #[command(flatten)]
     pub(super) trust: TrustArgs,
 }
@@ -67,6 +75,8 @@ pub(super) struct Signer {
     key: PrivateKey,
     author: Author,
     services: Services,
+    /// How long one exchange with a service may take.
+    timeout: Duration,
     /// Under which a finished bundle is verified.
     root: TrustRoot,
     runtime: tokio::runtime::Runtime,
@@ -74,6 +84,12 @@ pub(super) struct Signer {
 
 /// The audience that Fulcio expects of a token.
 const AUDIENCE: &str = "sigstore";
+
+impl SignerArgs {
+    fn timeout(&self) -> Duration {
+        self.timeout.map_or(Duration::from_millis(limits::SERVICE_EXCHANGE_MS), Duration::from_secs)
+    }
+}
 
 impl Signer {
     /// The signer that the flags name. Keyless, this asks for the certificate.
@@ -106,7 +122,7 @@ impl Signer {
             }
             None => runtime.block_on(certified(args, &services, context))?,
         };
-        Ok(Self { key, author, services, root, runtime })
+        Ok(Self { key, author, services, timeout: args.timeout(), root, runtime })
     }
 
     /// Reads an artifact once, through everything that this signer needs of it.
@@ -163,12 +179,22 @@ impl Signer {
             // A DER integer is signed: the top bit would add a byte, and a leading zero would be none of ours.
             let [first, ..] = &mut nonce;
             *first = (*first & 0x7f) | 0x40;
-            let authority = TimestampAuthority::new(url.clone())?;
-            timestamps.push(authority.timestamp(&Digest::sha256(signed.signature()), nonce).await.map_err(told)?);
+            let authority = TimestampAuthority::new(url.clone(), self.timeout)?;
+            let answer = authority.timestamp(&Digest::sha256(signed.signature()), nonce).await.map_err(told)?;
+            let refused = |what: &str| {
+                let message = format!("signing failed: the timestamp authority {url}: {what}");
+                Failure::new(Decision::Deny, message, "ask another authority; nothing was written")
+            };
+            // What is in a log stays there: a timestamp that is no answer is seen before anything is logged.
+            let timestamp = SignedTimestamp::parse(&answer).map_err(|reason| refused(&reason.message))?;
+            if timestamp.nonce.as_deref() != Some(nonce.as_slice()) || !timestamp.covers(signed.signature()) {
+                return Err(refused("it answered another question than ours").into());
+            }
+            timestamps.push(answer);
         }
         let mut entries = Vec::new();
         for (url, version) in &self.services.logs {
-            let log = Rekor::new(url.clone())?;
+            let log = Rekor::new(url.clone(), self.timeout)?;
             let entry = match version {
                 1 => log.add_v1(&request::entry_v1(signed, &self.author)?).await,
                 _ => log.add_v2(&request::entry_v2(signed, &self.author, self.key.kind())?).await,
@@ -196,20 +222,45 @@ impl Signer {
     }
 }
 
-/// A service's answer, with what a user can do about it.
+/// What a log or a timestamp authority answered, with what a user can do about it.
 fn told(error: ServiceError) -> anyhow::Error {
+    explained(error, "the service refuses what was signed, or who asks")
+}
+
+/// The same of a service that was sent a token, where a refusal is mostly the token's.
+fn told_of_token(error: ServiceError) -> anyhow::Error {
+    explained(error, "the token may have expired, or be for another audience or issuer; ask for a new one")
+}
+
+fn explained(error: ServiceError, refused: &str) -> anyhow::Error {
     let (decision, hint) = match &error {
-        ServiceError::Unreachable { .. } => {
-            (Decision::Undecided, "is the service up, and this machine online? Nothing was written")
+        ServiceError::Insecure { .. } => {
+            return UsageError::new(error.to_string(), "give an https:// address").into();
         }
-        ServiceError::Refused { status, .. } if status.is_client_error() => (
-            Decision::Deny,
-            "the token may have expired or be for another audience; ask for a new one. Nothing was written",
-        ),
-        ServiceError::Refused { .. } => (Decision::Undecided, "try again later; nothing was written"),
-        ServiceError::Malformed { .. } => (Decision::Undecided, "check the service's address; nothing was written"),
+        ServiceError::Unreachable { .. } => {
+            (Decision::Undecided, "is the service up, and this machine online? --timeout SECONDS waits longer")
+        }
+        ServiceError::Refused { status, .. } if is_no(*status) => (Decision::Deny, refused),
+        ServiceError::Refused { status, .. } if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS => {
+            (Decision::Undecided, "try again later")
+        }
+        ServiceError::Refused { .. } | ServiceError::Malformed { .. } => {
+            (Decision::Undecided, "check the service's address")
+        }
     };
-    anyhow::Error::new(error).context(Failure::new(decision, "signing failed", hint))
+    anyhow::Error::new(error).context(Failure::new(decision, "signing failed", format!("{hint}; nothing was written")))
+}
+
+/// Whether a status is an answer to what was asked, and not to who asked too often or at the wrong place.
+fn is_no(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::CONFLICT
+            | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 /// The services that the flags name. A managed key goes through none that is not named.
@@ -223,19 +274,31 @@ fn services(args: &SignerArgs, context: &Context) -> anyhow::Result<Services> {
         };
         let bytes =
             artifact::read_bounded(path, limits::TRUST_ROOT_BYTES).map_err(|error| unusable(error.to_string()))?;
-        return Ok(Services::from_config(&bytes, context.now).map_err(|reason| unusable(reason.message))?);
+        let services = Services::from_config(&bytes, context.now).map_err(|reason| unusable(reason.message))?;
+        return timed(services, args);
     }
-    let mut services = if args.key.is_some() { Services::default() } else { Services::public_good() };
-    if args.key.is_none() && (args.fulcio_url.is_some() || !args.timestamp_server_url.is_empty()) {
-        // Half of one instance and half of another would make bundles that neither root verifies.
-        services = Services::default();
+    let names_some =
+        args.fulcio_url.is_some() || args.rekor_url.is_some() || !args.timestamp_server_url.is_empty();
+    if args.key.is_none() && !names_some {
+        return Ok(Services::public_good());
     }
-    services.authority = args.fulcio_url.clone().or(services.authority);
-    if let Some(url) = &args.rekor_url {
-        services.logs = vec![(url.clone(), args.rekor_version)];
-    }
-    if !args.timestamp_server_url.is_empty() {
-        services.timestamp_authorities = args.timestamp_server_url.clone();
+    // Half of one instance and half of another would make bundles that neither root verifies.
+    let services = Services {
+        authority: args.fulcio_url.clone(),
+        logs: args.rekor_url.iter().map(|url| (url.clone(), args.rekor_version)).collect(),
+        timestamp_authorities: args.timestamp_server_url.clone(),
+    };
+    timed(services, args)
+}
+
+/// Refuses services of which none says when something was signed: a certificate is good for minutes, and a log of the
+/// second version tells no time.
+fn timed(services: Services, args: &SignerArgs) -> anyhow::Result<Services> {
+    let tells_time = services.logs.iter().any(|(_, version)| *version == 1);
+    let needs_time = args.key.is_none() || !services.logs.is_empty();
+    if needs_time && !tells_time && services.timestamp_authorities.is_empty() {
+        let hint = "name a timestamp authority with --timestamp-server-url, or a log of version 1 with --rekor-url";
+        return Err(UsageError::new("none of the named services says when it was signed", hint).into());
     }
     Ok(services)
 }
@@ -249,12 +312,22 @@ async fn certified(args: &SignerArgs, services: &Services, context: &Context) ->
     let token = token(args, context).await?;
     let key = PrivateKey::ephemeral()?;
     let request = request::certificate_request(&key)?;
-    let chain = Fulcio::new(authority.clone())?.certificate(token.reveal(), &request).await.map_err(told)?;
-    let leaf = chain.first().ok_or_else(|| anyhow::anyhow!("{authority} gave an empty chain"))?;
-    let (label, der) = pem_rfc7468::decode_vec(leaf.trim_ascii().as_bytes())
-        .map_err(|error| anyhow::anyhow!("{authority} gave no certificate in PEM: {error}"))?;
+    let chain =
+        Fulcio::new(authority.clone(), args.timeout())?.certificate(token.reveal(), &request).await.map_err(told_of_token)?;
+    let malformed = |what: &str| {
+        let message = format!("signing failed: the certificate authority {authority} gave {what}");
+        Failure::new(Decision::Undecided, message, "check the service's address; nothing was written")
+    };
+    let leaf = chain.first().ok_or_else(|| malformed("an empty chain"))?;
+    let (label, der) = pem_rfc7468::decode_vec(leaf.trim_ascii().as_bytes()).map_err(|_| malformed("no PEM"))?;
     if label != "CERTIFICATE" {
-        bail!("{authority} gave a {label} and no certificate");
+        return Err(malformed("something else than a certificate").into());
+    }
+    let certificate = Certificate::parse(&der).map_err(|reason| malformed(&reason.message))?;
+    // Nothing goes into a public log under a certificate that is not ours.
+    if certificate.key.spki() != key.public_key_spki() {
+        let message = format!("signing failed: the certificate authority {authority} certified another key than ours");
+        return Err(Failure::new(Decision::Deny, message, "do not trust this authority; nothing was written").into());
     }
     Ok((key, Author::Certificate(der)))
 }
@@ -262,35 +335,64 @@ async fn certified(args: &SignerArgs, services: &Services, context: &Context) ->
 /// The identity token: the flag's, the environment's, or the one that the GitHub Actions job may ask for.
 async fn token(args: &SignerArgs, context: &Context) -> anyhow::Result<Secret> {
     if let Some(given) = &args.identity_token {
-        // A token has two dots and no slash in front; whatever is there as a file is one.
-        let path = Path::new(given);
-        if path.is_file() {
-            let bytes = artifact::read_bounded(path, limits::KEY_BYTES)
-                .with_context(|| format!("cannot read the token {}", path.display()))?;
-            let text = String::from_utf8(bytes).map_err(|_| UsageError::new("the token is no text", "give a JWT"))?;
-            return Ok(Secret::new(text.trim().to_owned()));
-        }
-        return Ok(Secret::new(given.clone()));
+        return given_token(given);
     }
+    ambient_token(context, args.timeout()).await?.ok_or_else(|| {
+        UsageError::new(
+            "nobody is named who signs",
+            "give --key FILE or --identity-token; in GitHub Actions, grant the job `id-token: write`",
+        )
+        .into()
+    })
+}
+
+/// A token on the command line, or in the file that it names.
+fn given_token(given: &str) -> anyhow::Result<Secret> {
+    let path = Path::new(given);
+    let text = if path.is_file() {
+        let cannot = |why: String| UsageError::new(format!("cannot read the token {}: {why}", path.display()), "give a JWT");
+        let bytes = artifact::read_bounded(path, limits::KEY_BYTES).map_err(|error| cannot(error.to_string()))?;
+        Zeroizing::new(String::from_utf8(bytes).map_err(|_| cannot("it is no text".to_owned()))?)
+    } else {
+        Zeroizing::new(given.to_owned())
+    };
+    // What is no token is said here: sent on, a mistyped file name would come back as the authority's riddle.
+    let is_base64 = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let token = text.trim();
+    if token.split('.').count() != 3 || !token.split('.').all(is_base64) {
+        // A token may be in it; so it is not repeated.
+        let hint = "give a JWT, or the path of a file that holds one and nothing else";
+        return Err(UsageError::new("what --identity-token gives is neither a file nor a token", hint).into());
+    }
+    Ok(Secret::new(token.to_owned()))
+}
+
+/// The token that the environment has, or that the GitHub Actions job may ask for; none where there is no such thing.
+///
+/// # Errors
+/// Where the job may ask and gets none.
+pub(super) async fn ambient_token(context: &Context, timeout: Duration) -> anyhow::Result<Option<Secret>> {
     if let Some(token) = &context.environment.identity_token {
-        return Ok(token.clone());
+        return Ok(Some(token.clone()));
     }
     let job = context.environment.github_actions.as_ref();
-    if let Some((url, secret)) = job.and_then(|job| Some((job.token_url.as_ref()?, job.token_secret.as_ref()?))) {
-        let url: Url = url.parse().context("ACTIONS_ID_TOKEN_REQUEST_URL is no address")?;
-        return Ok(Secret::new(oidc::github_token(url, secret.reveal(), AUDIENCE).await.map_err(told)?));
-    }
-    Err(UsageError::new(
-        "nobody is named who signs",
-        "give --key FILE or --identity-token; in GitHub Actions, grant the job `id-token: write`",
-    )
-    .into())
+    let Some((url, secret)) = job.and_then(|job| Some((job.token_url.as_ref()?, job.token_secret.as_ref()?))) else {
+        return Ok(None);
+    };
+    let url: Url = url.parse().map_err(|_| {
+        UsageError::new("ACTIONS_ID_TOKEN_REQUEST_URL is no address", "it is set by GitHub Actions; leave it alone")
+    })?;
+    let refused = |error| explained(error, "the job may ask for no token: grant it `id-token: write`");
+    let token = oidc::github_token(url, secret.reveal(), AUDIENCE, timeout).await.map_err(refused)?;
+    Ok(Some(Secret::new(token)))
 }
 
 /// A detached, armored OpenPGP signature by the user's own gpg: its agent, its cards, its passphrase prompts.
 ///
 /// # Errors
-/// Where gpg is not there, has no such key, or fails.
+/// A usage error where gpg is not there; undecided where it has no such key, or does not sign.
 pub(super) fn gpg_sign(key: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     // The terminal stays gpg's, so that it and its agent ask as the user is used to.
     let output = Command::new("gpg")
@@ -307,8 +409,11 @@ pub(super) fn gpg_sign(key: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
         }
         Err(error) => return Err(error).context("cannot run gpg"),
     };
-    if !output.status.success() {
-        bail!("gpg could not sign {} with the key {key} ({})", path.display(), output.status);
+    if !output.status.success() || output.stdout.is_empty() {
+        // What was wrong stands above it, in gpg's own words.
+        let message = format!("gpg did not sign {} with the key {key} ({})", path.display(), output.status);
+        let hint = "gpg --list-secret-keys shows the keys that can sign; nothing was written";
+        return Err(Failure::new(Decision::Undecided, message, hint).into());
     }
     Ok(output.stdout)
 }

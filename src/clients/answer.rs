@@ -16,7 +16,7 @@ pub enum ServiceError {
         cause: reqwest::Error,
     },
     /// The service said no.
-    #[error("{service} answered {status}: {message}")]
+    #[error("{service} answered {status}{}{message}", if message.is_empty() { "" } else { ": " })]
     Refused {
         /// Whom we asked.
         service: String,
@@ -24,6 +24,14 @@ pub enum ServiceError {
         status: StatusCode,
         /// The beginning of what it said.
         message: String,
+        /// Where it says that the answer is instead.
+        location: Option<String>,
+    },
+    /// The address would carry a secret in the clear.
+    #[error("{service} would be sent a token in the clear")]
+    Insecure {
+        /// Whom we did not ask.
+        service: String,
     },
     /// The answer has not the form that the service's interface promises.
     #[error("{service} gave an answer that makes no sense: {message}")]
@@ -59,6 +67,7 @@ pub async fn fetch(service: &str, request: RequestBuilder) -> Result<Vec<u8>, Se
     };
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status();
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if body.len().saturating_add(chunk.len()) > ANSWER_BYTES {
@@ -71,5 +80,5 @@ pub async fn fetch(service: &str, request: RequestBuilder) -> Result<Vec<u8>, Se
     }
     let text = String::from_utf8_lossy(&body);
     let message = text.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS).collect();
-    Err(ServiceError::Refused { service: service.to_owned(), status, message })
+    Err(ServiceError::Refused { service: service.to_owned(), status, message, location })
 }

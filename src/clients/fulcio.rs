@@ -2,6 +2,8 @@
 //!
 //! Source: Fulcio's API v2, `CreateSigningCertificate`.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -18,20 +20,24 @@ pub struct Fulcio {
 }
 
 impl Fulcio {
-    /// The instance at this address.
+    /// The instance at this address, and how long an exchange with it may take.
     ///
     /// # Errors
     /// Where no HTTP client can be made.
-    pub fn new(url: Url) -> reqwest::Result<Self> {
-        Ok(Self { url, client: super::http()? })
+    pub fn new(url: Url, timeout: Duration) -> reqwest::Result<Self> {
+        Ok(Self { url, client: super::service(timeout)? })
     }
 
     /// Asks for a certificate. `request` is a PKCS #10 request in PEM; the answer is the chain in PEM, the leaf first.
     ///
     /// # Errors
-    /// [`ServiceError`]; a token that Fulcio does not accept is [`ServiceError::Refused`].
+    /// [`ServiceError`]; a token that Fulcio does not accept is [`ServiceError::Refused`], and an address that is not
+    /// safe for one [`ServiceError::Insecure`].
     pub async fn certificate(&self, token: &str, request: &str) -> Result<Vec<String>, ServiceError> {
         let service = format!("the certificate authority {}", self.url);
+        if !super::is_private(&self.url) {
+            return Err(ServiceError::Insecure { service });
+        }
         let body = json!({
             "credentials": {"oidcIdentityToken": token},
             "certificateSigningRequest": STANDARD.encode(request),

@@ -11,26 +11,45 @@ pub mod tuf;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a server may be silent in the middle of an answer.
+/// How long a file server may be silent in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Redirects that are followed; a content delivery network needs one or two.
 const REDIRECTS: usize = 5;
 
-/// The one HTTP client: rustls with aws-lc-rs, the system's authorities and, where an image has none, Mozilla's.
+/// The client for files that anybody may fetch.
 fn http() -> reqwest::Result<reqwest::Client> {
+    builder()?.read_timeout(READ_TIMEOUT).redirect(reqwest::redirect::Policy::limited(REDIRECTS)).build()
+}
+
+/// The client for signing services, with a bound on the whole exchange. None of them redirects, and a token or a
+/// signature that was sent to one must go nowhere else.
+fn service(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    builder()?.redirect(reqwest::redirect::Policy::none()).timeout(timeout).build()
+}
+
+/// Whether a secret that is sent to this address stays one: it goes through TLS, or never leaves this machine.
+fn is_private(url: &url::Url) -> bool {
+    url.scheme() == "https"
+        || match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
+}
+
+/// What every client has: rustls with aws-lc-rs, the system's authorities and, where an image has none, Mozilla's.
+fn builder() -> reqwest::Result<reqwest::ClientBuilder> {
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let authorities = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .map(|der| reqwest::Certificate::from_der(der))
         .collect::<reqwest::Result<Vec<_>>>()?;
-    reqwest::Client::builder()
+    Ok(reqwest::Client::builder()
         .user_agent(concat!("debvisor/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
-        .tls_certs_merge(authorities)
-        .build()
+        .tls_certs_merge(authorities))
 }
 
 /// An address below another one, whether or not that ends in a slash.

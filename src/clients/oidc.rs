@@ -2,6 +2,8 @@
 //!
 //! Source: docs.github.com, "OpenID Connect reference". The token's claims are not judged here.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use url::Url;
 
@@ -11,13 +13,16 @@ use super::answer::{ServiceError, fetch};
 ///
 /// # Errors
 /// [`ServiceError`].
-pub async fn github_token(url: Url, secret: &str, audience: &str) -> Result<String, ServiceError> {
+pub async fn github_token(url: Url, secret: &str, audience: &str, timeout: Duration) -> Result<String, ServiceError> {
     #[derive(Deserialize)]
     struct Answer {
         value: String,
     }
     let service = "GitHub's token service";
-    let client = super::http().map_err(|cause| ServiceError::Unreachable { service: service.to_owned(), cause })?;
+    if !super::is_private(&url) {
+        return Err(ServiceError::Insecure { service: service.to_owned() });
+    }
+    let client = super::service(timeout).map_err(|cause| ServiceError::Unreachable { service: service.to_owned(), cause })?;
     let mut url = url;
     url.query_pairs_mut().append_pair("audience", audience);
     let answer = fetch(service, client.get(url).bearer_auth(secret)).await?;

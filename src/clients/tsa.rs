@@ -2,6 +2,8 @@
 //!
 //! Source: RFC 3161 sections 2.4 and 3.4. The answer is not looked into here.
 
+use std::time::Duration;
+
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5912::ID_SHA_256;
 use der::asn1::{Null, OctetString, Uint};
@@ -39,15 +41,16 @@ struct Algorithm {
 }
 
 impl TimestampAuthority {
-    /// The authority at this address.
+    /// The authority at this address, and how long an exchange with it may take.
     ///
     /// # Errors
     /// Where no HTTP client can be made.
-    pub fn new(url: Url) -> reqwest::Result<Self> {
-        Ok(Self { url, client: super::http()? })
+    pub fn new(url: Url, timeout: Duration) -> reqwest::Result<Self> {
+        Ok(Self { url, client: super::service(timeout)? })
     }
 
-    /// Asks for a timestamp over a SHA-256 digest. `nonce` is random and ties the answer to this question.
+    /// Asks for a timestamp over a SHA-256 digest. `nonce` is random and ties the answer to this question; that the
+    /// answer has it is for the caller to see.
     ///
     /// # Errors
     /// [`ServiceError`].

@@ -45,6 +45,9 @@ pub const TUF_ROOT_ROTATIONS: u32 = 256;
 pub const TUF_DELEGATIONS: u32 = 32;
 /// How long one update of the trust root may take when `--timeout` does not say, in milliseconds.
 pub const TUF_UPDATE_MS: u64 = 120_000;
+/// How long one exchange with a signing service may take when `--timeout` does not say, in milliseconds.
+/// A log of version 2 answers when its next checkpoint is there, which takes tens of seconds at times.
+pub const SERVICE_EXCHANGE_MS: u64 = 60_000;
 /// A trust bundle, signatures included.
 pub const TRUST_BUNDLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Signatures on a trust bundle.

@@ -22,6 +22,8 @@ pub struct SignedTimestamp {
     pub time: Timestamp,
     /// The digest of what it covers.
     pub imprint: Digest,
+    /// The number that ties it to the question it answers, as a DER integer's bytes.
+    pub nonce: Option<Vec<u8>>,
     /// Which certificate made it.
     pub signer: SignerName,
     /// The digest that the signature uses.
@@ -187,6 +189,7 @@ fn read_token(token: &[u8]) -> Result<SignedTimestamp, Reason> {
     Ok(SignedTimestamp {
         time,
         imprint,
+        nonce: info.nonce.map(|nonce| nonce.as_bytes().to_vec()),
         signer: match &signer.sid {
             SignerIdentifier::IssuerAndSerialNumber(name) => {
                 SignerName::IssuerAndSerial(name.issuer.to_der().map_err(der)?, name.serial_number.as_bytes().to_vec())

@@ -64,6 +64,11 @@ impl Authority {
 
     /// Issues what the plan says for a fresh key.
     pub(crate) fn issue(&self, plan: &CertificatePlan<'_>, key: &Key) -> Vec<u8> {
+        self.issue_for(plan, key.spki())
+    }
+
+    /// Issues what the plan says for a key of which only the public half is here.
+    pub(crate) fn issue_for(&self, plan: &CertificatePlan<'_>, spki: &[u8]) -> Vec<u8> {
         let mut extensions = vec![asn1::extension("2.5.29.15", true, &asn1::flags(0b1000_0000))];
         if !plan.purposes.is_empty() {
             extensions.push(extended_key_usage(&plan.purposes, false));
@@ -71,14 +76,14 @@ impl Authority {
         if plan.is_authority {
             extensions.push(asn1::extension("2.5.29.19", true, &asn1::sequence(&[&asn1::boolean(true)])));
         }
-        extensions.push(asn1::extension("2.5.29.14", false, &asn1::octet_string(&key_id(key))));
+        extensions.push(asn1::extension("2.5.29.14", false, &asn1::octet_string(&spki_id(spki))));
         extensions.push(authority_key_id(&self.intermediate_key));
         extensions.extend(plan.identity.extensions());
         extensions.extend(plan.extra_extensions.iter().cloned());
         let mut template = Template {
             issuer: asn1::name(&self.organization, "intermediate"),
             subject: asn1::sequence(&[]),
-            spki: key.spki().to_vec(),
+            spki: spki.to_vec(),
             validity: (plan.not_before, plan.not_after),
             extensions,
         };
@@ -328,7 +333,11 @@ fn extended_key_usage(purposes: &[&str], critical: bool) -> Vec<u8> {
 }
 
 fn key_id(key: &Key) -> [u8; 20] {
-    key.id()[..20].try_into().unwrap()
+    spki_id(key.spki())
+}
+
+fn spki_id(spki: &[u8]) -> [u8; 20] {
+    Sha256::digest(spki)[..20].try_into().unwrap()
 }
 
 fn authority_key_id(key: &Key) -> Vec<u8> {

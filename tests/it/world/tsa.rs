@@ -44,6 +44,8 @@ pub(crate) struct TimestampPlan<'w> {
     pub(crate) foreign: bool,
     /// Bytes behind the response.
     pub(crate) trailing_bytes: Vec<u8>,
+    /// The number of the question that it answers.
+    pub(crate) nonce: Option<Vec<u8>>,
 }
 
 impl<'w> TimestampPlan<'w> {
@@ -57,6 +59,7 @@ impl<'w> TimestampPlan<'w> {
             forged: false,
             foreign: false,
             trailing_bytes: Vec::new(),
+            nonce: None,
         }
     }
 }
@@ -89,19 +92,23 @@ impl TimestampAuthority {
 
     /// A granted response over a signature.
     pub(crate) fn stamp(&self, plan: &TimestampPlan<'_>, signature: &[u8]) -> Vec<u8> {
-        let sha256 = asn1::sequence(&[&asn1::oid(asn1::SHA256)]);
         let foreign = [signature, b"?"].concat();
-        let imprint = Sha256::digest(if plan.foreign { &foreign } else { signature });
+        self.stamp_imprint(plan, &Sha256::digest(if plan.foreign { &foreign } else { signature }))
+    }
+
+    /// A granted response over a SHA-256 digest.
+    pub(crate) fn stamp_imprint(&self, plan: &TimestampPlan<'_>, imprint: &[u8]) -> Vec<u8> {
+        let sha256 = asn1::sequence(&[&asn1::oid(asn1::SHA256)]);
         let named = plan.impersonates.unwrap_or(self);
         let issuer = asn1::name(&named.organization, "root");
         let info = asn1::sequence(&[
             &asn1::unsigned(&[1]),
             &asn1::oid(POLICY),
-            &asn1::sequence(&[&sha256, &asn1::octet_string(&imprint)]),
+            &asn1::sequence(&[&sha256, &asn1::octet_string(imprint)]),
             &asn1::unsigned(&imprint[..16]),
             &asn1::generalized_time(plan.at),
             &asn1::sequence(&[&asn1::unsigned(&[1])]),
-            &asn1::unsigned(&imprint[16..24]),
+            &asn1::unsigned(plan.nonce.as_deref().unwrap_or(&imprint[16..24])),
             &asn1::context(0, &asn1::context(4, &asn1::name(&named.organization, "timestamping"))),
         ]);
 
