@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the named jobs need on a bare Debian 12 machine; does nothing, quickly, where it is there.
 #
-# usage: scripts/needs.sh build|test|deny|demo|bench|dist|fuzz...
+# usage: scripts/needs.sh build|test|deny|demo|bench|dist|interop|fuzz...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,6 +22,7 @@ for job in "$@"; do
         dist) needs file:file ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
+        interop) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip nodejs:node npm:npm ;;
         fuzz) needs g++:g++ ;;
         *) say "needs.sh: there is no job named $job"; exit 64 ;;
     esac

@@ -95,7 +95,7 @@ pub struct GitlabCi {
     pub project_id: String,
     /// `CI_COMMIT_SHA`.
     pub sha: String,
-    /// `refs/tags/` with `CI_COMMIT_TAG`, else `refs/heads/` with `CI_COMMIT_REF_NAME`.
+    /// `refs/tags/` with `CI_COMMIT_TAG`, else `refs/heads/` with `CI_COMMIT_REF_NAME`; empty where neither is set.
     pub git_ref: String,
     /// `CI_CONFIG_PATH`.
     pub config_path: String,
@@ -160,11 +160,12 @@ impl GitlabCi {
     fn read() -> Self {
         let named = |name: &str| text(name).unwrap_or_default();
         let tag = text("CI_COMMIT_TAG").map(|tag| format!("refs/tags/{tag}"));
+        let branch = text("CI_COMMIT_REF_NAME").map(|branch| format!("refs/heads/{branch}"));
         Self {
             project_url: named("CI_PROJECT_URL"),
             project_id: named("CI_PROJECT_ID"),
             sha: named("CI_COMMIT_SHA"),
-            git_ref: tag.unwrap_or_else(|| format!("refs/heads/{}", named("CI_COMMIT_REF_NAME"))),
+            git_ref: tag.or(branch).unwrap_or_default(),
             config_path: named("CI_CONFIG_PATH"),
             pipeline_source: named("CI_PIPELINE_SOURCE"),
             job_url: named("CI_JOB_URL"),

@@ -27,7 +27,7 @@ use crate::config::Secret;
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
 use crate::release::attest::bundle::{Author, Content, SignError, Signed};
 use crate::release::attest::key::PrivateKey;
-use crate::release::attest::request;
+use crate::release::attest::request::{self, RequestError};
 use crate::release::attest::services::Services;
 use crate::release::decision::Decision;
 use crate::release::evidence::bundle::Bundle;
@@ -195,9 +195,12 @@ impl Signer {
         let mut entries = Vec::new();
         for (url, version) in &self.services.logs {
             let log = Rekor::new(url.clone(), self.timeout)?;
+            let unfit = |error: RequestError| {
+                UsageError::new(format!("the log {url}: {error}"), "sign with another key, or without this log")
+            };
             let entry = match version {
-                1 => log.add_v1(&request::entry_v1(signed, &self.author)?).await,
-                _ => log.add_v2(&request::entry_v2(signed, &self.author, self.key.kind())?).await,
+                1 => log.add_v1(&request::entry_v1(signed, &self.author).map_err(unfit)?).await,
+                _ => log.add_v2(&request::entry_v2(signed, &self.author, self.key.kind()).map_err(unfit)?).await,
             };
             entries.push(entry.map_err(told)?);
         }
@@ -241,7 +244,9 @@ fn explained(error: ServiceError, refused: &str) -> anyhow::Error {
             (Decision::Undecided, "is the service up, and this machine online? --timeout SECONDS waits longer")
         }
         ServiceError::Refused { status, .. } if is_no(*status) => (Decision::Deny, refused),
-        ServiceError::Refused { status, .. } if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS => {
+        ServiceError::Refused { status, .. }
+            if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
+        {
             (Decision::Undecided, "try again later")
         }
         ServiceError::Refused { .. } | ServiceError::Malformed { .. } => {
@@ -277,8 +282,7 @@ fn services(args: &SignerArgs, context: &Context) -> anyhow::Result<Services> {
         let services = Services::from_config(&bytes, context.now).map_err(|reason| unusable(reason.message))?;
         return timed(services, args);
     }
-    let names_some =
-        args.fulcio_url.is_some() || args.rekor_url.is_some() || !args.timestamp_server_url.is_empty();
+    let names_some = args.fulcio_url.is_some() || args.rekor_url.is_some() || !args.timestamp_server_url.is_empty();
     if args.key.is_none() && !names_some {
         return Ok(Services::public_good());
     }
@@ -312,8 +316,10 @@ async fn certified(args: &SignerArgs, services: &Services, context: &Context) ->
     let token = token(args, context).await?;
     let key = PrivateKey::ephemeral()?;
     let request = request::certificate_request(&key)?;
-    let chain =
-        Fulcio::new(authority.clone(), args.timeout())?.certificate(token.reveal(), &request).await.map_err(told_of_token)?;
+    let chain = Fulcio::new(authority.clone(), args.timeout())?
+        .certificate(token.reveal(), &request)
+        .await
+        .map_err(told_of_token)?;
     let malformed = |what: &str| {
         let message = format!("signing failed: the certificate authority {authority} gave {what}");
         Failure::new(Decision::Undecided, message, "check the service's address; nothing was written")
@@ -350,7 +356,8 @@ async fn token(args: &SignerArgs, context: &Context) -> anyhow::Result<Secret> {
 fn given_token(given: &str) -> anyhow::Result<Secret> {
     let path = Path::new(given);
     let text = if path.is_file() {
-        let cannot = |why: String| UsageError::new(format!("cannot read the token {}: {why}", path.display()), "give a JWT");
+        let cannot =
+            |why: String| UsageError::new(format!("cannot read the token {}: {why}", path.display()), "give a JWT");
         let bytes = artifact::read_bounded(path, limits::KEY_BYTES).map_err(|error| cannot(error.to_string()))?;
         Zeroizing::new(String::from_utf8(bytes).map_err(|_| cannot("it is no text".to_owned()))?)
     } else {

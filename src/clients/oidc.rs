@@ -22,7 +22,8 @@ pub async fn github_token(url: Url, secret: &str, audience: &str, timeout: Durat
     if !super::is_private(&url) {
         return Err(ServiceError::Insecure { service: service.to_owned() });
     }
-    let client = super::service(timeout).map_err(|cause| ServiceError::Unreachable { service: service.to_owned(), cause })?;
+    let client =
+        super::service(timeout).map_err(|cause| ServiceError::Unreachable { service: service.to_owned(), cause })?;
     let mut url = url;
     url.query_pairs_mut().append_pair("audience", audience);
     let answer = fetch(service, client.get(url).bearer_auth(secret)).await?;

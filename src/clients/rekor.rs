@@ -41,7 +41,8 @@ impl Rekor {
         let url = super::below(&self.url, "api/v1/log/entries");
         let answer = match fetch(&service, self.client.post(url).json(proposed)).await {
             Err(ServiceError::Refused { status: StatusCode::CONFLICT, location: Some(location), .. }) => {
-                let there = location.rsplit('/').next().filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                let there =
+                    location.rsplit('/').next().filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()));
                 let name = there.ok_or_else(|| malformed("it does not name the entry that it has".to_owned()))?;
                 let url = super::below(&self.url, &format!("api/v1/log/entries/{name}"));
                 fetch(&service, self.client.get(url)).await?

@@ -126,6 +126,12 @@ pub enum ProvenanceError {
     /// A local build took the name of a platform's builder.
     #[error("a local build may not claim the hosted builder `{0}`")]
     HostedBuilder(String),
+    /// A local build took the type of a platform's builds.
+    #[error("a local build may not claim the build type of a platform, `{0}`")]
+    HostedBuildType(String),
+    /// A parameter took the place of what the platform or the source says.
+    #[error("the parameter `{0}` would replace what the build itself says under that name")]
+    ParameterTaken(String),
     /// The platform did not say what provenance must say.
     #[error("the build platform did not say {0}")]
     Missing(&'static str),
@@ -144,7 +150,9 @@ impl Build {
         };
         let mut external = described.external;
         for (name, value) in &self.parameters {
-            external.insert(name.clone(), json!(value));
+            if external.insert(name.clone(), json!(value)).is_some() {
+                return Err(ProvenanceError::ParameterTaken(name.clone()));
+            }
         }
         let mut materials = self.materials.clone();
         materials.sort();
@@ -252,6 +260,9 @@ fn local(build: &LocalBuild) -> Result<Described, ProvenanceError> {
     if is_hosted(builder) {
         return Err(ProvenanceError::HostedBuilder(builder.to_owned()));
     }
+    if let Some(kind) = build.build_type.as_ref().filter(|kind| is_of_platform(kind)) {
+        return Err(ProvenanceError::HostedBuildType(kind.clone()));
+    }
     let source = build.source_uri.as_ref().map(|uri| {
         let repository = uri.strip_prefix("git+").unwrap_or(uri);
         let reference = build.source_ref.as_ref().map_or_else(String::new, |reference| format!("@{reference}"));
@@ -271,10 +282,27 @@ fn local(build: &LocalBuild) -> Result<Described, ProvenanceError> {
 
 /// Whether a builder's id is one that only a build platform may use.
 fn is_hosted(builder: &str) -> bool {
+    // Schemes and hosts are the same in capitals.
+    let builder = builder.to_ascii_lowercase();
     builder.contains("/.github/workflows/")
         || builder.starts_with("https://github.com/actions/runner")
         || builder.contains("/-/runners/")
         || builder.starts_with("https://cloudbuild.googleapis.com/")
+}
+
+/// Whether a build type is one that a platform describes its own builds by.
+fn is_of_platform(build_type: &str) -> bool {
+    let build_type = build_type.to_ascii_lowercase();
+    [
+        "https://actions.github.io/",
+        "https://github.com/actions/",
+        "https://github.com/slsa-framework/",
+        "https://slsa-framework.github.io/",
+        "https://gitlab.com/gitlab-org/",
+        "https://cloud.google.com/build/",
+    ]
+    .iter()
+    .any(|platform| build_type.starts_with(platform))
 }
 
 #[cfg(test)]

@@ -43,8 +43,23 @@ pub struct TriageDecision {
     #[serde(default)]
     pub action: Option<String>,
     /// The last day on which the decision holds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "day")]
     pub expires: Option<Date>,
+}
+
+/// A day as TOML writes it, with or without quotation marks.
+fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Day {
+        Toml(toml::value::Datetime),
+        Text(String),
+    }
+    let text = match Day::deserialize(deserializer)? {
+        Day::Toml(date) => date.to_string(),
+        Day::Text(text) => text,
+    };
+    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("`{text}` is no day, as 2026-12-31 is one")))
 }
 
 /// Why a triage file cannot be used.
@@ -164,6 +179,8 @@ impl Draft<'_> {
             statement.justification = decision.justification;
             statement.impact_statement.clone_from(&decision.impact);
             statement.action_statement.clone_from(&decision.action);
+            // Written down, so that the next release inherits the day with the decision.
+            statement.status_notes = decision.expires.map(|last| format!("{HOLDS_UNTIL}{last}"));
             return statement;
         }
         // What was said of the same component, to the version, holds on; its date stays, so that nobody takes it for new.
@@ -174,15 +191,31 @@ impl Draft<'_> {
         if let Some((earlier, made_at)) = inherited
             && earlier.status != Status::UnderInvestigation
         {
+            let last = last_day(earlier);
+            if last.is_some_and(|last| self.now.to_zoned(jiff::tz::TimeZone::UTC).date() > last) {
+                let last = last.map(|last| last.to_string()).unwrap_or_default();
+                statement.status_notes = Some(format!("the decision of an earlier release expired on {last}"));
+                return statement;
+            }
             statement.status = earlier.status;
             statement.justification = earlier.justification;
             statement.impact_statement.clone_from(&earlier.impact_statement);
             statement.action_statement.clone_from(&earlier.action_statement);
-            statement.status_notes = Some("inherited from the last release".to_owned());
+            let holds = last.map_or_else(String::new, |last| format!("; {HOLDS_UNTIL}{last}"));
+            statement.status_notes = Some(format!("inherited from the last release{holds}"));
             statement.timestamp = Some(made_at);
         }
         statement
     }
+}
+
+/// How a statement's notes give the last day on which it holds.
+const HOLDS_UNTIL: &str = "holds until ";
+
+/// The last day on which a statement of ours holds, where it has one.
+fn last_day(statement: &Statement) -> Option<Date> {
+    let notes = statement.status_notes.as_deref()?;
+    notes.rsplit(HOLDS_UNTIL).next().filter(|day| day.len() < notes.len())?.parse().ok()
 }
 
 /// One document with the statements of all of them, the oldest first: the newest about a vulnerability counts.
@@ -273,6 +306,29 @@ mod tests {
         let status = |component| made.newest("CVE-2026-1", Some(component)).unwrap().status;
         assert_eq!(status("pkg:cargo/a@1"), Status::NotAffected);
         assert_eq!(status("pkg:cargo/a@2"), Status::UnderInvestigation);
+    }
+
+    #[test]
+    fn an_inherited_decision_keeps_its_last_day() {
+        let first = document(&[finding("pkg:cargo/a@1")], DECIDED, None);
+        let on = |day: &str, previous: &Document| {
+            let findings = [finding("pkg:cargo/a@1")];
+            let (triage, now) = (Triage::default(), format!("{day}T12:00:00Z").parse().unwrap());
+            let draft = Draft {
+                author: "acme",
+                product: None,
+                findings: &findings,
+                triage: &triage,
+                previous: Some(previous),
+                now,
+            };
+            draft.document()
+        };
+        let second = on("2026-12-31", &first);
+        assert_eq!(second.statements[0].status, Status::NotAffected);
+        for previous in [&first, &second] {
+            assert_eq!(on("2027-01-01", previous).statements[0].status, Status::UnderInvestigation);
+        }
     }
 
     #[test]

@@ -21,7 +21,12 @@ pub(super) struct Request {
 /// What is answered.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Body { status: u16, kind: &'static str, body: Vec<u8>, location: Option<String> },
+    Body {
+        status: u16,
+        kind: &'static str,
+        body: Vec<u8>,
+        location: Option<String>,
+    },
     /// Another place to ask.
     Redirect(String),
     /// A body without an end.
@@ -71,10 +76,9 @@ fn exchange(mut stream: TcpStream, answer: &dyn Fn(&Request) -> Reply) -> io::Re
             stream.write_all(head.as_bytes())?;
             stream.write_all(&body)
         }
-        Reply::Redirect(place) => write!(
-            stream,
-            "HTTP/1.1 307 -\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        ),
+        Reply::Redirect(place) => {
+            write!(stream, "HTTP/1.1 307 -\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        }
         Reply::Endless => {
             write!(stream, "HTTP/1.1 200 -\r\nConnection: close\r\n\r\n")?;
             loop {

@@ -73,19 +73,20 @@ impl Severity {
 /// Reads a scanner's results.
 ///
 /// # Errors
-/// What strict JSON refuses; `malformed-json` where it is no format of those above.
+/// What strict JSON refuses; `malformed-json` where it is no format of those above, or a finding has no name: a finding
+/// that was passed over would read as none.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Finding>, Reason> {
     let value = json::parse_value(bytes)?;
     let mut findings = if value.get("runs").is_some() {
-        sarif(&value)
+        sarif(&value)?
     } else if value.get("Results").is_some() || value.get("SchemaVersion").is_some() {
-        trivy(&value)
+        trivy(&value)?
     } else if value.get("matches").is_some() {
-        grype(&value)
+        grype(&value)?
     } else if value.get("vulnerabilities").and_then(|found| found.get("list")).is_some() {
-        cargo_audit(&value)
+        cargo_audit(&value)?
     } else if value.get("results").is_some() {
-        osv(&value)
+        osv(&value)?
     } else {
         return Err(Reason::new(
             Code::MalformedJson,
@@ -109,6 +110,16 @@ fn texts(value: &Value, pointer: &str) -> Vec<String> {
     list(value, pointer).filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// A member that a finding cannot be without.
+fn needed(value: &Value, pointer: &str) -> Result<String, Reason> {
+    text(value, pointer).ok_or_else(|| {
+        Reason::new(
+            Code::MalformedJson,
+            format!("a finding has no {}", pointer.trim_start_matches('/').replace('/', ".")),
+        )
+    })
+}
+
 fn named(name: Option<String>, version: Option<String>) -> String {
     match (name, version) {
         (Some(name), Some(version)) => format!("{name}@{version}"),
@@ -116,12 +127,12 @@ fn named(name: Option<String>, version: Option<String>) -> String {
     }
 }
 
-fn trivy(value: &Value) -> Vec<Finding> {
+fn trivy(value: &Value) -> Result<Vec<Finding>, Reason> {
     list(value, "/Results")
         .flat_map(|result| list(result, "/Vulnerabilities"))
-        .filter_map(|found| {
-            Some(Finding {
-                vulnerability: text(found, "/VulnerabilityID")?,
+        .map(|found| {
+            Ok(Finding {
+                vulnerability: needed(found, "/VulnerabilityID")?,
                 aliases: texts(found, "/VendorIDs"),
                 component: text(found, "/PkgIdentifier/PURL")
                     .unwrap_or_else(|| named(text(found, "/PkgName"), text(found, "/InstalledVersion"))),
@@ -133,11 +144,11 @@ fn trivy(value: &Value) -> Vec<Finding> {
         .collect()
 }
 
-fn grype(value: &Value) -> Vec<Finding> {
+fn grype(value: &Value) -> Result<Vec<Finding>, Reason> {
     list(value, "/matches")
-        .filter_map(|found| {
-            Some(Finding {
-                vulnerability: text(found, "/vulnerability/id")?,
+        .map(|found| {
+            Ok(Finding {
+                vulnerability: needed(found, "/vulnerability/id")?,
                 aliases: list(found, "/relatedVulnerabilities").filter_map(|other| text(other, "/id")).collect(),
                 component: text(found, "/artifact/purl")
                     .unwrap_or_else(|| named(text(found, "/artifact/name"), text(found, "/artifact/version"))),
@@ -150,15 +161,15 @@ fn grype(value: &Value) -> Vec<Finding> {
         .collect()
 }
 
-fn cargo_audit(value: &Value) -> Vec<Finding> {
+fn cargo_audit(value: &Value) -> Result<Vec<Finding>, Reason> {
     list(value, "/vulnerabilities/list")
-        .filter_map(|found| {
-            let name = text(found, "/package/name")?;
-            let version = text(found, "/package/version")?;
+        .map(|found| {
+            let name = needed(found, "/package/name")?;
+            let version = needed(found, "/package/version")?;
             // RustSec gives a CVSS vector and no word; without a library's help the vector is not guessed at.
             let severity = text(found, "/advisory/severity").map(|word| Severity::from_word(&word));
-            Some(Finding {
-                vulnerability: text(found, "/advisory/id")?,
+            Ok(Finding {
+                vulnerability: needed(found, "/advisory/id")?,
                 aliases: texts(found, "/advisory/aliases"),
                 component: format!("pkg:cargo/{name}@{version}"),
                 severity: severity.unwrap_or_default(),
@@ -169,13 +180,13 @@ fn cargo_audit(value: &Value) -> Vec<Finding> {
         .collect()
 }
 
-fn osv(value: &Value) -> Vec<Finding> {
+fn osv(value: &Value) -> Result<Vec<Finding>, Reason> {
     let packages = list(value, "/results").flat_map(|result| list(result, "/packages"));
     let mut findings = Vec::new();
     for package in packages {
         let component = component_of_osv(package);
         for found in list(package, "/vulnerabilities") {
-            let Some(vulnerability) = text(found, "/id") else { continue };
+            let vulnerability = needed(found, "/id")?;
             let score = list(package, "/groups")
                 .find(|group| texts(group, "/ids").contains(&vulnerability))
                 .and_then(|group| text(group, "/max_severity"))
@@ -197,7 +208,7 @@ fn osv(value: &Value) -> Vec<Finding> {
             });
         }
     }
-    findings
+    Ok(findings)
 }
 
 fn component_of_osv(package: &Value) -> String {
@@ -218,11 +229,12 @@ fn component_of_osv(package: &Value) -> String {
     }
 }
 
-fn sarif(value: &Value) -> Vec<Finding> {
+fn sarif(value: &Value) -> Result<Vec<Finding>, Reason> {
     let mut findings = Vec::new();
     for run in list(value, "/runs") {
         for result in list(run, "/results") {
-            let Some(rule) = text(result, "/ruleId") else { continue };
+            // A rule is named by `ruleId`, or by the reference beside it (SARIF 2.1.0 section 3.27.5).
+            let rule = text(result, "/ruleId").map_or_else(|| needed(result, "/rule/id"), Ok)?;
             let described = list(run, "/tool/driver/rules").find(|known| text(known, "/id").as_deref() == Some(&rule));
             let score = described
                 .and_then(|rule| text(rule, "/properties/security-severity"))
@@ -243,7 +255,7 @@ fn sarif(value: &Value) -> Vec<Finding> {
             });
         }
     }
-    findings
+    Ok(findings)
 }
 
 /// The vulnerability that a SARIF rule is about: Grype appends the package to the CVE's name.

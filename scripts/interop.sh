@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Our keyless bundles before clients that are not ours: installs sigstore-python and @sigstore/verify at pinned versions
+# below target/tools/interop, then lets them judge what the real binary signs with stand-in services on loopback.
+#
+# usage: scripts/interop.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=target/tools/interop
+sigstore_python=4.5.1
+sigstore_verify=3.1.1
+
+mkdir -p "$tools/node"
+[[ -x $tools/python/bin/python ]] || python3 -m venv "$tools/python"
+"$tools/python/bin/pip" install --quiet --disable-pip-version-check "sigstore==$sigstore_python"
+npm install --silent --no-audit --no-fund --prefix "$tools/node" "@sigstore/verify@$sigstore_verify"
+
+cargo test --locked --quiet --test it signing::interop -- --ignored --nocapture
