@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 tools=target/tools/interop
 sigstore_python=4.5.1
-sigstore_verify=3.1.1
+sigstore_verify=4.1.3
 
 mkdir -p "$tools/node"
 [[ -x $tools/python/bin/python ]] || python3 -m venv "$tools/python"

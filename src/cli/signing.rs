@@ -16,6 +16,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::expect::TrustArgs;
+use super::report::visible::visible;
 use super::sigstore::{self, UsableRoot};
 use super::{Context, Failure, UsageError, key};
 use crate::clients::answer::ServiceError;
@@ -110,7 +111,11 @@ impl Signer {
         let root = if goes_out {
             let usable = sigstore::installed_bundle(context)
                 .and_then(|installed| UsableRoot::select(&args.trust, installed.as_ref(), context));
-            usable.map_err(|reason| anyhow::anyhow!("{}", reason.message).context("cannot use the trust root"))?.root
+            let unusable = |reason: Reason| {
+                let message = format!("cannot use the trust root: {}", visible(&reason.message));
+                Failure::new(Decision::from_reasons([&reason]), message, "give the services' own with --trusted-root")
+            };
+            usable.map_err(unusable)?.root
         } else {
             TrustRoot::empty()
         };
@@ -186,7 +191,7 @@ impl Signer {
                 Failure::new(Decision::Deny, message, "ask another authority; nothing was written")
             };
             // What is in a log stays there: a timestamp that is no answer is seen before anything is logged.
-            let timestamp = SignedTimestamp::parse(&answer).map_err(|reason| refused(&reason.message))?;
+            let timestamp = SignedTimestamp::parse(&answer).map_err(|reason| refused(&visible(&reason.message)))?;
             if timestamp.nonce.as_deref() != Some(nonce.as_slice()) || !timestamp.covers(signed.signature()) {
                 return Err(refused("it answered another question than ours").into());
             }
@@ -210,7 +215,8 @@ impl Signer {
     /// Verifies what was made, as anybody would who has the trust root, or the public key.
     fn check(&self, bundle: &Value, artifact: &Artifact, context: &Context) -> anyhow::Result<()> {
         let refused = |reason: Reason| {
-            let message = format!("what was signed does not verify, and was not written: {reason}");
+            let message =
+                format!("what was signed does not verify, and was not written: {}", visible(&reason.to_string()));
             Failure::new(Decision::Deny, message, "the trust root must be the one of the services: --trusted-root")
         };
         let bundle = Bundle::parse(bundle.to_string().as_bytes()).map_err(refused)?;
@@ -329,7 +335,7 @@ async fn certified(args: &SignerArgs, services: &Services, context: &Context) ->
     if label != "CERTIFICATE" {
         return Err(malformed("something else than a certificate").into());
     }
-    let certificate = Certificate::parse(&der).map_err(|reason| malformed(&reason.message))?;
+    let certificate = Certificate::parse(&der).map_err(|reason| malformed(&visible(&reason.message)))?;
     // Nothing goes into a public log under a certificate that is not ours.
     if certificate.key.spki() != key.public_key_spki() {
         let message = format!("signing failed: the certificate authority {authority} certified another key than ours");

@@ -79,6 +79,8 @@ pub async fn fetch(service: &str, request: RequestBuilder) -> Result<Vec<u8>, Se
         return Ok(body);
     }
     let text = String::from_utf8_lossy(&body);
-    let message = text.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS).collect();
+    // A stranger's words on their way to a terminal: letters, digits and ASCII's punctuation, nothing that steers one.
+    let plain = |letter: &char| letter.is_alphanumeric() || letter.is_ascii_punctuation() || *letter == ' ';
+    let message = text.chars().filter(plain).take(MESSAGE_CHARS).collect();
     Err(ServiceError::Refused { service: service.to_owned(), status, message, location })
 }

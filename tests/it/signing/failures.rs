@@ -206,6 +206,29 @@ fn services_that_tell_no_time_are_asked_for_nothing() {
 }
 
 #[test]
+fn without_a_trust_root_nothing_is_asked() {
+    let (desk, services) = (Desk::new(), Services::honest());
+    desk.write("cut.json", b"{\"mediaType\": ");
+    let token = token(&claims());
+    for root in ["no-such.json", "cut.json"] {
+        let sign = [
+            "sign",
+            "app",
+            "--identity-token",
+            &token,
+            "--fulcio-url",
+            &services.fulcio,
+            "--rekor-url",
+            &services.rekor,
+            "--trusted-root",
+            root,
+        ];
+        desk.run(&sign).fails(2, "cannot use the trust root");
+    }
+    assert!(services.asked().is_empty());
+}
+
+#[test]
 fn the_services_of_another_instance_are_found_out() {
     // Without --trusted-root the public-good root counts, and it knows none of these.
     let (desk, services) = (Desk::new(), Services::honest());
