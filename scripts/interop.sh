@@ -9,10 +9,11 @@ cd "$(dirname "$0")/.."
 tools=target/tools/interop
 sigstore_python=4.5.1
 sigstore_verify=4.1.3
+pynacl=1.6.2
 
 mkdir -p "$tools/node"
 [[ -x $tools/python/bin/python ]] || python3 -m venv "$tools/python"
-"$tools/python/bin/pip" install --quiet --disable-pip-version-check "sigstore==$sigstore_python"
+"$tools/python/bin/pip" install --quiet --disable-pip-version-check "sigstore==$sigstore_python" "pynacl==$pynacl"
 npm install --silent --no-audit --no-fund --prefix "$tools/node" "@sigstore/verify@$sigstore_verify"
 
 cargo test --locked --quiet --test it signing::interop -- --ignored --nocapture

@@ -227,11 +227,14 @@ fn github(request: &Request, flaw: Option<Flaw>, _: &Mutex<Entries>) -> Reply {
 
 fn fulcio(request: &Request, flaw: Option<Flaw>, _: &Mutex<Entries>) -> Reply {
     let world = World::shared();
-    if (request.method.as_str(), request.path.as_str()) != ("POST", "/api/v2/signingCert") {
+    if (request.method.as_str(), request.path.trim_end_matches('/')) != ("POST", "/api/v2/signingCert") {
         return Reply::json(404, &json!({"code": 5, "message": "Not Found", "details": []}));
     }
     let Ok(asked) = serde_json::from_slice::<Value>(&request.body) else { return refuse("invalid character") };
-    let Some(identity) = text(&asked, "/credentials/oidcIdentityToken").and_then(identity) else {
+    // The token stands in the body or in the header.
+    let bearer = request.headers.get("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let token = text(&asked, "/credentials/oidcIdentityToken").or(bearer);
+    let Some(identity) = token.and_then(identity) else {
         return refuse("There was an error processing the identity token");
     };
     let Some(spki) = bytes(&asked, "/certificateSigningRequest").and_then(|pem| requested_key(&pem)) else {
@@ -290,7 +293,7 @@ fn rekor(request: &Request, flaw: Option<Flaw>, entries: &Mutex<Entries>) -> Rep
             None => Reply::json(404, &json!({"code": 404, "message": "entry not found"})),
         };
     }
-    if (request.method.as_str(), request.path.as_str()) != ("POST", "/api/v1/log/entries") {
+    if (request.method.as_str(), request.path.trim_end_matches('/')) != ("POST", "/api/v1/log/entries") {
         return Reply::json(404, &json!({"code": 404, "message": "path was not found"}));
     }
     let proposed: Value = serde_json::from_slice(&request.body).unwrap_or_default();
@@ -388,7 +391,7 @@ fn dsse_v1(proposed: &Value) -> Option<Value> {
 
 fn rekor2(request: &Request, flaw: Option<Flaw>, _: &Mutex<Entries>) -> Reply {
     let world = World::shared();
-    if (request.method.as_str(), request.path.as_str()) != ("POST", "/api/v2/log/entries") {
+    if (request.method.as_str(), request.path.trim_end_matches('/')) != ("POST", "/api/v2/log/entries") {
         return Reply::json(404, &json!({"code": 5, "message": "Not Found", "details": []}));
     }
     let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
