@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::sign::{beside, file_name};
-use super::signing::{Signer, SignerArgs};
+use super::signing::{Signer, SignerArgs, open};
 use super::{Context, Ended, UsageError, output};
 use crate::release::artifact;
 use crate::release::attest::statement;
@@ -47,16 +47,18 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         let place = reason.location.unwrap_or_default();
         UsageError::new(format!("{}: {place}: {}", args.predicate.display(), reason.message), "a predicate is JSON")
     })?;
+    let no_file = || UsageError::new("no file was named", "name the files that the statement is about");
+    let first_path = args.files.first().ok_or_else(no_file)?;
+    let target = args.bundle.clone().unwrap_or_else(|| beside(first_path, ".att.sigstore.json"));
+    // What is in a log stays there: that all can be read and the result be written is seen first.
+    args.files.iter().try_for_each(|path| open(path).map(drop))?;
+    output::check(&target)?;
     let signer = Signer::new(&args.signer, context)?;
     let subjects =
         args.files.iter().map(|path| signer.read(path, &file_name(path))).collect::<anyhow::Result<Vec<_>>>()?;
     let references: Vec<_> = subjects.iter().collect();
-    let (Some(first), Some(first_path)) = (subjects.first(), args.files.first()) else {
-        return Err(UsageError::new("no file was named", "name the files that the statement is about").into());
-    };
     let payload = statement::payload(&references, predicate_type, &predicate);
-    let bundle = signer.attest(payload, first, context)?;
-    let target = args.bundle.clone().unwrap_or_else(|| beside(first_path, ".att.sigstore.json"));
+    let bundle = signer.attest(payload, subjects.first().ok_or_else(no_file)?, context)?;
     output::write(&target, bundle.to_string().as_bytes())?;
     if !context.quiet {
         writeln!(anstream::stderr().lock(), "wrote {}", target.display())?;

@@ -38,6 +38,7 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn sign(args: &SignArgs, context: &Context) -> anyhow::Result<Ended> {
+    output::check(&args.bundle)?;
     let signer = Signer::new(&args.signer, context)?;
     let bundle = if args.in_toto {
         let unusable = |message: String| {

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::signing::{Signer, SignerArgs, gpg_sign};
+use super::signing::{Signer, SignerArgs, gpg_sign, open};
 use super::{Context, Ended, UsageError, output};
 
 #[derive(Debug, clap::Args)]
@@ -31,19 +31,25 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         )
         .into());
     }
+    let target = |path: &PathBuf| match (&args.openpgp, &args.bundle) {
+        (Some(_), _) => beside(path, ".asc"),
+        (None, Some(bundle)) => bundle.clone(),
+        (None, None) => beside(path, ".sigstore.json"),
+    };
+    // What is in a log stays there: that all can be read and the results be written is seen first.
+    args.files.iter().try_for_each(|path| open(path).and_then(|_| output::check(&target(path))))?;
     // Everything is signed before anything is written: where one file cannot be signed, none is.
     let mut signed = Vec::with_capacity(args.files.len());
     if let Some(key) = &args.openpgp {
         for path in &args.files {
-            signed.push((beside(path, ".asc"), gpg_sign(key, path)?));
+            signed.push((target(path), gpg_sign(key, path)?));
         }
     } else {
         let signer = Signer::new(&args.signer, context)?;
         for path in &args.files {
             let artifact = signer.read(path, &file_name(path))?;
             let bundle = signer.sign(&artifact, context)?;
-            let target = args.bundle.clone().unwrap_or_else(|| beside(path, ".sigstore.json"));
-            signed.push((target, bundle.to_string().into_bytes()));
+            signed.push((target(path), bundle.to_string().into_bytes()));
         }
     }
     for (path, bytes) in signed {

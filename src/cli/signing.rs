@@ -143,9 +143,7 @@ impl Signer {
         if let Some(keep) = &mut keep {
             sinks.push(keep);
         }
-        artifact::open_regular(path).and_then(|file| artifact::stream(file, &mut sinks)).map_err(|error| {
-            UsageError::new(format!("cannot read {}: {error}", path.display()), "check the path and its permissions")
-        })?;
+        artifact::stream(open(path)?, &mut sinks).map_err(|error| unreadable(path, &error))?;
         let mut artifact = Artifact::new(name, hasher.finish());
         artifact.bytes = keep.and_then(Keep::finish);
         Ok(artifact)
@@ -229,6 +227,18 @@ impl Signer {
         let (_, reasons) = verifier.judge(artifact, &[&Offered::new("the new bundle", bundle)]);
         reasons.into_iter().next().map_or(Ok(()), |reason| Err(refused(reason).into()))
     }
+}
+
+/// Opens a file that is to be signed.
+///
+/// # Errors
+/// A usage error where it cannot be opened, or is no regular file.
+pub(super) fn open(path: &Path) -> anyhow::Result<std::fs::File> {
+    artifact::open_regular(path).map_err(|error| unreadable(path, &error).into())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> UsageError {
+    UsageError::new(format!("cannot read {}: {error}", path.display()), "check the path and its permissions")
 }
 
 /// What a log or a timestamp authority answered, with what a user can do about it.

@@ -216,6 +216,33 @@ fn services_that_tell_no_time_are_asked_for_nothing() {
 }
 
 #[test]
+fn what_could_not_be_written_is_not_logged_either() {
+    let (desk, services) = (Desk::new(), Services::honest());
+    std::fs::create_dir(desk.path("folder")).unwrap();
+    let (token, flags) = (token(&claims()), flags(&services));
+    for target in ["no-such-folder/app.json", "folder", "app/app.json"] {
+        let sign = ["sign", "app", "--identity-token", &token, "--bundle", target];
+        desk.run(&joined(&sign, &flags)).fails(64, "cannot write");
+        let attest = [
+            "attest",
+            "app",
+            "--predicate",
+            "predicate.json",
+            "--type",
+            "custom",
+            "--identity-token",
+            &token,
+            "--bundle",
+            target,
+        ];
+        desk.run(&joined(&attest, &flags)).fails(64, "cannot write");
+    }
+    let sign = ["sign", "app", "no-such-file", "--identity-token", &token];
+    desk.run(&joined(&sign, &flags)).fails(64, "no-such-file");
+    assert!(services.asked().is_empty());
+}
+
+#[test]
 fn without_a_trust_root_nothing_is_asked() {
     let (desk, services) = (Desk::new(), Services::honest());
     desk.write("cut.json", b"{\"mediaType\": ");

@@ -85,7 +85,7 @@ fn a_key_that_gpg_does_not_have_signs_nothing() {
     let before = desk.files();
     gnupg.sign(&desk, &["app", "--openpgp", "nobody@example.org"]).fails(2, "gpg did not sign");
     // The first could be signed; the second is not there.
-    gnupg.sign(&desk, &["app", "no-such-file", "--openpgp", "release@example.org"]).fails(2, "gpg did not sign");
+    gnupg.sign(&desk, &["app", "no-such-file", "--openpgp", "release@example.org"]).fails(64, "no-such-file");
     assert_eq!(desk.files(), before);
 }
 
