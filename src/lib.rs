@@ -14,4 +14,12 @@ pub mod clients;
 
 pub mod release;
 
+pub mod store;
+
+pub mod control;
+
+pub mod node;
+
+pub mod api;
+
 pub mod cli;

@@ -10,6 +10,8 @@ pub mod policy;
 
 pub mod decision;
 
+pub mod admit;
+
 pub mod attest;
 
 pub mod collect;

@@ -4,6 +4,7 @@
 mod code;
 mod digest;
 pub mod limits;
+pub mod vm;
 mod reason;
 
 pub use code::{Code, CodeInfo, Outcome};

@@ -37,6 +37,38 @@ const TABLE: &[(&str, &[&str])] = &[
             "release::decision",
         ],
     ),
+    (
+        "release::admit",
+        &[
+            "types",
+            "release::artifact",
+            "release::evidence",
+            "release::trust",
+            "release::verify",
+            "release::policy",
+            "release::decision",
+            "release::attest",
+        ],
+    ),
+    ("store", &["types", "release::decision"]),
+    ("control", &["types", "store", "clients", "release::decision", "release::admit"]),
+    (
+        "node",
+        &[
+            "types",
+            "clients",
+            "release::artifact",
+            "release::evidence",
+            "release::trust",
+            "release::collect",
+            "release::attest",
+            "release::verify",
+            "release::policy",
+            "release::decision",
+            "release::admit",
+        ],
+    ),
+    ("api", &["types", "store", "control"]),
     ("cli", &["everything"]),
 ];
 

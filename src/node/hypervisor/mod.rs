@@ -1,0 +1,1 @@
+//! What runs machines. A [`crate::release::admit::BootPermit`] goes in wherever code enters one.

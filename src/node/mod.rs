@@ -1,0 +1,4 @@
+//! House 3, the agent on each host: it takes a step, obtains a permit, acts, and reports.
+
+pub mod hypervisor;
+pub mod images;

@@ -1,0 +1,81 @@
+//! Decisions and image digests in, a [`BootPermit`] out: the one place where the engine and the hypervisor touch.
+//!
+//! The control plane asks early, for a friendly refusal; the node asks again over the very bytes that are about to
+//! boot, and only that answer starts anything. A permit's fields are private and only this room makes one, so that
+//! starting a machine without the check does not compile.
+//!
+//! Invariant: no I/O and no clock; callers pass bytes, keys and `now`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::types::Digest;
+use crate::types::vm::{ArtifactKind, BootPath, VmId};
+
+/// One artifact of a machine: where it goes, what it is, and which bytes it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootArtifact {
+    /// Its place in the machine: `kernel`, `initrd`, `firmware`, `firmware-vars`, `disk0`, `iso0`, `nic0`.
+    pub slot: String,
+    /// What it is to the machine.
+    pub kind: ArtifactKind,
+    /// SHA-256 of its bytes: what the decision is about.
+    pub digest: Digest,
+    /// Root of the Merkle tree over its blocks, for what is read block by block: what reading is held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree_root: Option<Digest>,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// The permission to run exactly these artifacts in this machine, on this node, by this path, until then.
+#[derive(Debug)]
+pub struct BootPermit {
+    vm: VmId,
+    node: String,
+    path: BootPath,
+    artifacts: Vec<BootArtifact>,
+    expires_at: Timestamp,
+}
+
+impl BootPermit {
+    /// The machine.
+    pub const fn vm(&self) -> VmId {
+        self.vm
+    }
+
+    /// The node that may run it.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The path that was asked for.
+    pub const fn path(&self) -> BootPath {
+        self.path
+    }
+
+    /// Everything that may go into the machine by this permit.
+    pub fn artifacts(&self) -> &[BootArtifact] {
+        &self.artifacts
+    }
+
+    /// The artifact that may go into this slot, where it is of this kind and has these bytes.
+    pub fn covers(&self, slot: &str, kind: ArtifactKind, digest: &Digest) -> Option<&BootArtifact> {
+        let fits = |artifact: &&BootArtifact| {
+            artifact.slot == slot && artifact.kind == kind && artifact.digest == *digest
+        };
+        self.artifacts.iter().find(fits)
+    }
+
+    /// When the permission ends; a machine that runs by then keeps running, one that is to start is asked for again.
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// A permit for tests of what stands behind the gate.
+    #[cfg(test)]
+    pub(crate) fn for_tests(vm: VmId, path: BootPath, artifacts: Vec<BootArtifact>) -> Self {
+        Self { vm, node: "test".to_owned(), path, artifacts, expires_at: Timestamp::MAX }
+    }
+}
