@@ -367,7 +367,7 @@ fn after_item(tokens: &[TokenTree], mut at: usize) -> usize {
 fn room_of(module: impl AsRef<[String]>) -> Option<String> {
     let module = module.as_ref();
     match module.first()?.as_str() {
-        house @ ("release" | "control" | "node") => module.get(1).map(|room| format!("{house}::{room}")),
+        "release" => module.get(1).map(|room| format!("release::{room}")),
         room => Some(room.to_owned()),
     }
 }
