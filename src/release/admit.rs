@@ -62,9 +62,8 @@ impl BootPermit {
 
     /// The artifact that may go into this slot, where it is of this kind and has these bytes.
     pub fn covers(&self, slot: &str, kind: ArtifactKind, digest: &Digest) -> Option<&BootArtifact> {
-        let fits = |artifact: &&BootArtifact| {
-            artifact.slot == slot && artifact.kind == kind && artifact.digest == *digest
-        };
+        let fits =
+            |artifact: &&BootArtifact| artifact.slot == slot && artifact.kind == kind && artifact.digest == *digest;
         self.artifacts.iter().find(fits)
     }
 
@@ -77,5 +76,24 @@ impl BootPermit {
     #[cfg(test)]
     pub(crate) fn for_tests(vm: VmId, path: BootPath, artifacts: Vec<BootArtifact>) -> Self {
         Self { vm, node: "test".to_owned(), path, artifacts, expires_at: Timestamp::MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_covers_a_slot_with_these_bytes_and_no_other() {
+        let digest = Digest::sha256(b"kernel");
+        let kind = ArtifactKind::Kernel;
+        let artifact =
+            BootArtifact { slot: "kernel".to_owned(), kind, digest: digest.clone(), tree_root: None, bytes: 6 };
+        let vm = VmId::new(uuid::Uuid::nil());
+        let permit = BootPermit::for_tests(vm, BootPath::Start, vec![artifact]);
+        assert!(permit.covers("kernel", kind, &digest).is_some());
+        assert!(permit.covers("initrd", kind, &digest).is_none());
+        assert!(permit.covers("kernel", ArtifactKind::Initrd, &digest).is_none());
+        assert!(permit.covers("kernel", kind, &Digest::sha256(b"other")).is_none());
     }
 }

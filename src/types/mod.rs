@@ -4,8 +4,8 @@
 mod code;
 mod digest;
 pub mod limits;
-pub mod vm;
 mod reason;
+pub mod vm;
 
 pub use code::{Code, CodeInfo, Outcome};
 pub use digest::{Digest, DigestAlgorithm, DigestError};

@@ -12,6 +12,7 @@ use super::Digest;
 /// A virtual machine's identity for all time; a name may be given again, this may not. A UUID of version 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String)]
 pub struct VmId(Uuid);
 
 impl VmId {
