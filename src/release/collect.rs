@@ -1,4 +1,5 @@
 //! Gathers evidence: the only I/O on the reading side.
 
 pub mod files;
+pub mod sbom;
 pub mod trust_root;

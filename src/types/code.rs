@@ -340,6 +340,8 @@ codes! {
         from "docs/threat-model.md, SBOM" fix "make both documents again in one run: debvisor sbom generate with two output formats"
     SbomQuality "sbom-quality" Deny { "The document's score is lower than asked for, or a profile's demand is not met." }
         from "docs/reference/sbom.md" fix "debvisor sbom score names the parts and the components that lack something"
+    SbomSourceMalformed "sbom-source-malformed" Deny { "A lock file, manifest or package database does not have the form that its name promises; a bill of materials without it would leave out what it lists." }
+        from "docs/reference/sbom.md" fix "mend the file, or leave it out by name with --exclude"
     SbomTimestamp "sbom-timestamp" Deny { "The policy wants the time at which the SBOM was made." }
         from "NTIA minimum elements, timestamp" fix "make the SBOM again with a tool that writes the time"
     SbomAuthor "sbom-author" Deny { "The policy wants to know who or what made the SBOM." }

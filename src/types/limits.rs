@@ -108,3 +108,11 @@ pub const POLICY_MESSAGE_CHARS: usize = 4_096;
 pub const POLICY_RANGE: u64 = 1_000_000;
 /// Stack of the thread that runs a user's policy: the longest chain of rules must fit.
 pub const POLICY_STACK_BYTES: usize = 1024 * 1024 * 1024;
+/// Files, directories and links of a tree that a bill of materials is made of.
+pub const SBOM_TREE_ENTRIES: usize = 4_000_000;
+/// A manifest, lock file or package database that a bill of materials is made of.
+pub const SBOM_SOURCE_BYTES: u64 = 256 * 1024 * 1024;
+/// Components of a bill of materials that is made.
+pub const SBOM_COMPONENTS: usize = 500_000;
+/// Dependencies and containments of a bill of materials that is made.
+pub const SBOM_EDGES: usize = 5_000_000;

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod key;
 pub mod provenance;
 pub mod request;
+pub mod sbom;
 pub mod services;
 pub mod statement;
 pub mod vex;
