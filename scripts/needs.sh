@@ -16,7 +16,8 @@ for job in "$@"; do
         # aws-lc and zstd are compiled from C, and the static C library is linked in.
         build) needs gcc:gcc libc6-dev:/usr/lib/x86_64-linux-gnu/libc.a make:make
                needs ca-certificates:/etc/ssl/certs/ca-certificates.crt git:git ;;
-        test) needs gnupg:gpg strace:strace python3:python3 ;;
+        test) needs gnupg:gpg strace:strace python3:python3
+              needs e2fsprogs:mke2fs qemu-utils:qemu-img ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         demo) needs gnupg:gpg ;;
         dist) needs file:file ;;

@@ -236,6 +236,20 @@ codes! {
     ArchiveTooLarge "archive-too-large" Deny { "The archive unpacks to more than the limit." }
         from "CWE-409" fix "raise --max-unpacked-size if the size is honest"
 
+    // Disk images
+    DiskMalformed "disk-malformed" Deny { "A disk image, its partition table or its file system is damaged, cut short or contradicts itself." }
+        from "QEMU docs/interop/qcow2; UEFI specification, GPT; Linux ext4 disk layout" fix "fetch the image again; if it was made like that, repair it where it was made"
+    DiskBackingFile "disk-backing-file" Deny { "A qcow2 image names a backing file: who opens it opens any path of the host that it says." }
+        from "QEMU docs/interop/qcow2, backing file" fix "flatten it where it was made: qemu-img convert -O qcow2"
+    DiskExternalData "disk-external-data" Deny { "A qcow2 image keeps its data in another file: who opens it opens any path of the host that it says." }
+        from "QEMU docs/interop/qcow2, external data file" fix "flatten it where it was made: qemu-img convert -O qcow2"
+    DiskEncrypted "disk-encrypted" Deny { "A disk image is encrypted, so that nothing can be said of what is in it." }
+        from "QEMU docs/interop/qcow2, encryption method; LUKS" fix "decrypt the image where its key is"
+    DiskOversized "disk-oversized" Deny { "A disk image claims a size, or tables, beyond the limit." }
+        from "docs/reference/limits.md" fix "make the disk as large as it must be; a size of zeros costs its maker nothing"
+    DiskUnsupported "disk-unsupported" Deny { "A disk image is in a format, or needs a feature, that is not read." }
+        from "docs/reference/sbom.md" fix "convert it: qemu-img convert -O qcow2 or -O raw"
+
     // OpenPGP
     OpenpgpMalformed "openpgp-malformed" Deny { "The signature file is damaged, cut short, or no OpenPGP signature." }
         from "RFC 9580" fix "fetch the signature again"

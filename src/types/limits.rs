@@ -72,6 +72,12 @@ pub const ARCHIVE_MEMBERS: usize = 1_000_000;
 pub const ARCHIVE_NAME_BYTES: usize = 4096;
 /// What an archive may unpack to when `--max-unpacked-size` does not say.
 pub const ARCHIVE_UNPACKED_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// What a disk image may hold, as its guest sees it.
+pub const DISK_VIRTUAL_BYTES: u64 = 64 * 1024 * 1024 * 1024 * 1024;
+/// The L1 table of a qcow2 image; QEMU's own bound.
+pub const DISK_L1_BYTES: u64 = 32 * 1024 * 1024;
+/// The refcount table of a qcow2 image; QEMU's own bound.
+pub const DISK_REFCOUNT_TABLE_BYTES: u64 = 8 * 1024 * 1024;
 /// A Rego policy file.
 pub const POLICY_BYTES: u64 = 4 * 1024 * 1024;
 /// Files of one policy set.

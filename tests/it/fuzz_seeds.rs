@@ -90,6 +90,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("openpgp_keyring", keyrings);
     seeds.insert("policy_source", policy_sources());
     seeds.insert("policy_input", policy_inputs());
+    seeds.insert("disk", crate::disk::seeds());
     seeds.insert("document", documents());
     seeds.insert("sbom", crate::sbom::seeds());
     seeds.insert("trust_bundle", trust_bundles());

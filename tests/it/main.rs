@@ -7,6 +7,7 @@ mod archive;
 mod checksum;
 mod codes;
 mod demo;
+mod disk;
 mod fuzz_seeds;
 mod gate;
 mod key;

@@ -195,7 +195,7 @@ fn constants(source: &str) -> Vec<(String, u64, String)> {
 
 /// A value in the unit that its name ends with, or a plain count.
 fn quantity(name: &str, value: u64) -> String {
-    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     if name.ends_with("_BYTES") {
         let unit = UNITS.iter().find(|(_, shift)| value >= 1 << shift && value.is_multiple_of(1 << shift));
         return unit.map_or(format!("{value} bytes"), |(unit, shift)| format!("{} {unit}", value >> shift));

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod checkpoint;
 pub mod checksums;
+pub mod disk;
 pub mod document;
 pub mod json;
 pub mod key;
