@@ -238,13 +238,13 @@ codes! {
 
     // Disk images
     DiskMalformed "disk-malformed" Deny { "A disk image, its partition table or its file system is damaged, cut short or contradicts itself." }
-        from "QEMU docs/interop/qcow2; UEFI specification, GPT; Linux ext4 disk layout" fix "fetch the image again; if it was made like that, repair it where it was made"
+        from "QEMU qcow2 format; UEFI specification, GPT; Linux ext4 disk layout" fix "fetch the image again; if it was made like that, repair it where it was made"
     DiskBackingFile "disk-backing-file" Deny { "A qcow2 image names a backing file: who opens it opens any path of the host that it says." }
-        from "QEMU docs/interop/qcow2, backing file" fix "flatten it where it was made: qemu-img convert -O qcow2"
+        from "QEMU qcow2 format, backing file" fix "flatten it where it was made: qemu-img convert -O qcow2"
     DiskExternalData "disk-external-data" Deny { "A qcow2 image keeps its data in another file: who opens it opens any path of the host that it says." }
-        from "QEMU docs/interop/qcow2, external data file" fix "flatten it where it was made: qemu-img convert -O qcow2"
+        from "QEMU qcow2 format, external data file" fix "flatten it where it was made: qemu-img convert -O qcow2"
     DiskEncrypted "disk-encrypted" Deny { "A disk image is encrypted, so that nothing can be said of what is in it." }
-        from "QEMU docs/interop/qcow2, encryption method; LUKS" fix "decrypt the image where its key is"
+        from "QEMU qcow2 format, encryption method; LUKS" fix "decrypt the image where its key is"
     DiskOversized "disk-oversized" Deny { "A disk image claims a size, or tables, beyond the limit." }
         from "docs/reference/limits.md" fix "make the disk as large as it must be; a size of zeros costs its maker nothing"
     DiskUnsupported "disk-unsupported" Deny { "A disk image is in a format, or needs a feature, that is not read." }

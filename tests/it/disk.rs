@@ -74,13 +74,19 @@ fn what_qemu_img_info_says_is_what_the_header_says() {
     let dir = TempDir::new().unwrap();
     qemu_img(dir.path(), &["create", "-q", "-f", "qcow2", "disk.qcow2", "123456789"]);
     qemu_img(dir.path(), &["snapshot", "-c", "one", "disk.qcow2"]);
-    let output =
-        Command::new("qemu-img").args(["info", "--output=json", "disk.qcow2"]).current_dir(dir.path()).output().unwrap();
+    let output = Command::new("qemu-img")
+        .args(["info", "--output=json", "disk.qcow2"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
     let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let header = judge(&dir.path().join("disk.qcow2")).unwrap();
     assert_eq!(Some(header.virtual_bytes), info["virtual-size"].as_u64());
     assert_eq!(Some(header.qcow2.unwrap().cluster_bytes), info["cluster-size"].as_u64());
-    assert_eq!(Some(u64::from(header.qcow2.unwrap().snapshots)), info["snapshots"].as_array().map(|all| all.len() as u64));
+    assert_eq!(
+        Some(u64::from(header.qcow2.unwrap().snapshots)),
+        info["snapshots"].as_array().map(|all| all.len() as u64)
+    );
 }
 
 #[test]
@@ -94,8 +100,7 @@ fn a_backing_file_is_refused_in_every_version_and_form() {
     }
     // Not even a name that leads nowhere, or one of no length, is looked up.
     for name in ["/etc/shadow", "json:{\"driver\":\"file\",\"filename\":\"/etc/shadow\"}", "nbd://127.0.0.1/x"] {
-        let unsafe_overlay =
-            ["create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", "disk.qcow2", "1M"];
+        let unsafe_overlay = ["create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", "disk.qcow2", "1M"];
         qemu_img(dir.path(), &unsafe_overlay);
         assert_eq!(judge(&dir.path().join("disk.qcow2")), Err(Code::DiskBackingFile), "{name}");
     }

@@ -288,7 +288,7 @@ fn serial(sbom: &Sbom) -> String {
 fn view_of(tree: &dyn Tree) -> View {
     let marks = ["etc/os-release", "usr/lib/os-release", "var/lib/dpkg/status", "lib/apk/db/installed"];
     let has = |path: &&str| tree.open(path).is_ok();
-    if marks.iter().any(|path| has(&path)) { View::Installed } else { View::Source }
+    if marks.iter().any(has) { View::Installed } else { View::Source }
 }
 
 /// Directories that hold nothing that a source is made of, or nothing that lasts.

@@ -97,7 +97,7 @@ pub(super) fn inspect<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result
         return Err(malformed(format!("clusters of 2^{cluster_bits} bytes are outside of 512 bytes to 2 MiB")));
     }
     let cluster_bytes = 1_u64 << cluster_bits;
-    if version == 3 && (length < V3_BYTES || length % 8 != 0 || u64::from(length) > cluster_bytes) {
+    if version == 3 && (length < V3_BYTES || !length.is_multiple_of(8) || u64::from(length) > cluster_bytes) {
         return Err(malformed(format!("a header of {length} bytes is none of version 3")));
     }
     if file_bytes < cluster_bytes {
@@ -198,8 +198,10 @@ impl Geometry {
             return Err(Reason::new(Code::DiskOversized, message));
         }
         let is_inside = offset.checked_add(bytes).is_some_and(|end| end <= self.file_bytes);
-        if bytes > 0 && (offset < self.cluster_bytes || offset % self.cluster_bytes != 0 || !is_inside) {
-            return Err(malformed(format!("the {name} at byte {offset} lies outside of the image or between clusters")));
+        if bytes > 0 && (offset < self.cluster_bytes || !offset.is_multiple_of(self.cluster_bytes) || !is_inside) {
+            return Err(malformed(format!(
+                "the {name} at byte {offset} lies outside of the image or between clusters"
+            )));
         }
         Ok(())
     }
