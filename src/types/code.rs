@@ -401,6 +401,26 @@ codes! {
     DecisionPolicy "decision-policy" Deny { "The summary attestation was made under another policy than the one asked for." }
         from "SLSA verification summary" fix "decide again under the policy in force"
 
+    // Machines
+    BootPermitMismatch "boot-permit-mismatch" Deny { "A permit is for another machine, node or path than the one that it was used for." }
+        from "docs/adr/0010-qemu-driver.md" fix "ask for a permit for this machine, on this node, by this path"
+    BootPermitExpired "boot-permit-expired" Deny { "A permit to boot has ended." }
+        from "docs/adr/0010-qemu-driver.md" fix "ask for a permit again; the decision is made anew"
+    BootUncovered "boot-uncovered" Deny { "An artifact would enter a machine that the permit does not cover." }
+        from "docs/adr/0010-qemu-driver.md" fix "have the artifact decided about: debvisor admit"
+    BootIncomplete "boot-incomplete" Deny { "What is at hand for a start is not what the machine's description names: something lacks, differs or is too much." }
+        from "docs/adr/0010-qemu-driver.md" fix "import the artifact that the description names"
+    BootUnsealed "boot-unsealed" Deny { "Code for a machine lies in memory that could still be changed." }
+        from "docs/adr/0010-qemu-driver.md" fix "please report it; the node seals what it copies"
+    MachineUnknown "machine-unknown" Deny { "The node has no such machine, or the machine no such snapshot or device." }
+        from "docs/reference/machine.md" fix "list what there is: debvisor vm list"
+    MachineState "machine-state" Deny { "The machine is in a state in which this cannot be done." }
+        from "docs/reference/machine.md" fix "look at its state, and start, resume or stop it first"
+    MachineMalformed "machine-malformed" Deny { "A machine's description is not of the form that it must have." }
+        from "docs/reference/machine.md" fix "mend what the message names"
+    MachineUnsupported "machine-unsupported" Deny { "This node lacks something that the machine needs." }
+        from "docs/reference/machine.md" fix "install what the message names, or use another node"
+
     // Ours
     InternalError "internal-error" Undecided { "DebVisor itself failed; the answer is unknown and therefore not yes." }
         from "docs/ARCHITECTURE.md" fix "please report it with the message"

@@ -122,3 +122,19 @@ pub const SBOM_SOURCE_BYTES: u64 = 256 * 1024 * 1024;
 pub const SBOM_COMPONENTS: usize = 500_000;
 /// Dependencies and containments of a bill of materials that is made.
 pub const SBOM_EDGES: usize = 5_000_000;
+/// Disks of one machine: so many slots are wired when it starts.
+pub const MACHINE_DISKS: usize = 8;
+/// Drives for ISO images of one machine.
+pub const MACHINE_ISOS: usize = 4;
+/// Network cards of one machine.
+pub const MACHINE_NICS: usize = 8;
+/// Virtual processors of one machine.
+pub const MACHINE_CPUS: u32 = 255;
+/// Memory of one machine, in MiB.
+pub const MACHINE_MEMORY_MIB: u64 = 4 * 1024 * 1024;
+/// A kernel's command line; Linux itself reads 2,048 bytes of it on x86.
+pub const KERNEL_COMMAND_LINE_BYTES: usize = 2_047;
+/// One message of a hypervisor's monitor or of a guest's agent, in one line.
+pub const MONITOR_LINE_BYTES: usize = 4 * 1024 * 1024;
+/// What a guest's serial console may write before the older half is dropped.
+pub const CONSOLE_LOG_BYTES: u64 = 1024 * 1024;

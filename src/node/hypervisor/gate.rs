@@ -1,0 +1,222 @@
+//! A permit and what would enter a machine in, yes or a refusal out: the last look before anything runs.
+//!
+//! The permit is the proof that somebody decided; this room sees to it that the artifacts at hand are the ones that
+//! were decided about, for this machine, on this node, by this path, now.
+//! Invariant: no input or output and no clock; callers pass `now`.
+
+use jiff::Timestamp;
+
+use super::launch::{BlockSource, Launch, SealedArtifact};
+use super::observed::Artifact;
+use super::{Answer, HypervisorError};
+use crate::release::admit::BootPermit;
+use crate::types::vm::{ArtifactKind, BootPath, VmId, VmSpec};
+use crate::types::{Code, Digest, limits};
+
+/// The paths by which a whole machine is started.
+pub const STARTS: &[BootPath] = &[BootPath::Start, BootPath::Autostart, BootPath::Restart, BootPath::Netboot];
+
+/// Who asks: the node that would run it, and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// This node's name.
+    pub node: &'a str,
+    /// The time at which the permit must hold.
+    pub now: Timestamp,
+}
+
+impl Gate<'_> {
+    /// A whole launch: the description, the artifacts at hand and the permit must name the same things.
+    ///
+    /// # Errors
+    /// A refusal with `boot-permit-mismatch`, `boot-permit-expired`, `boot-incomplete` or `boot-uncovered`.
+    pub fn launch(&self, permit: &BootPermit, launch: &Launch, paths: &[BootPath]) -> Answer<Vec<Artifact>> {
+        self.permit(permit, launch.vm, paths)?;
+        bounded(&launch.spec)?;
+        let needed = needed(&launch.spec);
+        let has = launch.sealed.iter().map(|sealed| &sealed.slot).chain(launch.blocks.iter().map(|block| &block.slot));
+        let mut seen = Vec::new();
+        for slot in has {
+            if seen.contains(&slot) || !needed.iter().any(|artifact| artifact.slot == *slot) {
+                return Err(HypervisorError::refused(
+                    Code::BootIncomplete,
+                    format!("machine {} has no place `{slot}`, or something is in it already", launch.vm),
+                ));
+            }
+            seen.push(slot);
+        }
+        for artifact in &needed {
+            let at_hand = if artifact.kind.is_block_device() {
+                launch.block(&artifact.slot).map(|source| (&source.digest, source.kind))
+            } else {
+                launch.sealed(&artifact.slot).map(|sealed| (&sealed.digest, sealed.kind))
+            };
+            match at_hand {
+                Some((digest, kind)) if *digest == artifact.digest && kind == artifact.kind => {}
+                Some((digest, _)) => {
+                    return Err(HypervisorError::refused(
+                        Code::BootIncomplete,
+                        format!("`{}` is to be {}, and {digest} is at hand", artifact.slot, artifact.digest),
+                    ));
+                }
+                None => {
+                    return Err(HypervisorError::refused(
+                        Code::BootIncomplete,
+                        format!("`{}` is to be {}, and is not at hand", artifact.slot, artifact.digest),
+                    ));
+                }
+            }
+        }
+        for sealed in &launch.sealed {
+            covers_sealed(permit, sealed)?;
+        }
+        for source in &launch.blocks {
+            covers_block(permit, source)?;
+        }
+        Ok(needed)
+    }
+
+    /// What is in a machine already: a reset or a revert runs it again.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    pub fn again(&self, permit: &BootPermit, vm: VmId, paths: &[BootPath], inside: &[Artifact]) -> Answer<()> {
+        self.permit(permit, vm, paths)?;
+        inside.iter().try_for_each(|artifact| {
+            covers(permit, &artifact.slot, artifact.kind, &artifact.digest).map(|_| ())
+        })
+    }
+
+    /// One disk or ISO image that is put into a machine that runs.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    pub fn block(&self, permit: &BootPermit, vm: VmId, path: BootPath, source: &BlockSource) -> Answer<()> {
+        self.permit(permit, vm, &[path])?;
+        covers_block(permit, source)
+    }
+
+    /// One card that is plugged into a machine that runs: its option ROM, where it has one.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    pub fn nic(&self, permit: &BootPermit, vm: VmId, rom: Option<&SealedArtifact>) -> Answer<()> {
+        self.permit(permit, vm, &[BootPath::AttachNic])?;
+        rom.map_or(Ok(()), |rom| covers_sealed(permit, rom))
+    }
+
+    /// Machine, node, path and time.
+    fn permit(&self, permit: &BootPermit, vm: VmId, paths: &[BootPath]) -> Answer<()> {
+        let mismatch = |what: String| Err(HypervisorError::refused(Code::BootPermitMismatch, what));
+        if permit.vm() != vm {
+            return mismatch(format!("the permit is for machine {}, not for {vm}", permit.vm()));
+        }
+        if permit.node() != self.node {
+            return mismatch(format!("the permit is for node {}, and this is {}", permit.node(), self.node));
+        }
+        if !paths.contains(&permit.path()) {
+            return mismatch(format!("the permit is for the path {:?}, and {paths:?} was taken", permit.path()));
+        }
+        if permit.expires_at() <= self.now {
+            return Err(HypervisorError::refused(
+                Code::BootPermitExpired,
+                format!("the permit for machine {vm} ended at {}", permit.expires_at()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a description is made of: each place, what is in it, and its digest.
+pub fn needed(spec: &VmSpec) -> Vec<Artifact> {
+    let mut found = Vec::new();
+    let mut add = |slot: String, kind, digest: &Digest| found.push(Artifact { slot, kind, digest: digest.clone() });
+    if let Some(direct) = &spec.kernel {
+        add("kernel".to_owned(), ArtifactKind::Kernel, &direct.kernel);
+        if let Some(initrd) = &direct.initrd {
+            add("initrd".to_owned(), ArtifactKind::Initrd, initrd);
+        }
+    }
+    if let Some(firmware) = &spec.firmware {
+        add("firmware".to_owned(), ArtifactKind::Firmware, &firmware.code);
+        if let Some(vars) = &firmware.vars_template {
+            add("firmware-vars".to_owned(), ArtifactKind::Firmware, vars);
+        }
+    }
+    for (index, disk) in spec.disks.iter().enumerate() {
+        add(format!("disk{index}"), ArtifactKind::Disk, &disk.image);
+    }
+    for (index, iso) in spec.isos.iter().enumerate() {
+        add(format!("iso{index}"), ArtifactKind::Iso, &iso.image);
+    }
+    for (index, nic) in spec.nics.iter().enumerate() {
+        if let Some(rom) = &nic.option_rom {
+            add(format!("nic{index}"), ArtifactKind::OptionRom, rom);
+        }
+    }
+    found
+}
+
+/// The bounds of a description, which decide how many places a machine has.
+fn bounded(spec: &VmSpec) -> Answer<()> {
+    let too_many = |what: &str, count: u64, limit: u64| {
+        Err(HypervisorError::refused(
+            Code::InputTooLarge,
+            format!("machine `{}` wants {count} {what}, and {limit} is the limit", spec.name),
+        ))
+    };
+    let lists = [
+        ("disks", spec.disks.len(), limits::MACHINE_DISKS),
+        ("ISO images", spec.isos.len(), limits::MACHINE_ISOS),
+        ("network cards", spec.nics.len(), limits::MACHINE_NICS),
+        (
+            "bytes of kernel command line",
+            spec.kernel.as_ref().map_or(0, |direct| direct.cmdline.len()),
+            limits::KERNEL_COMMAND_LINE_BYTES,
+        ),
+    ];
+    for (what, count, limit) in lists {
+        if count > limit {
+            return too_many(what, count as u64, limit as u64);
+        }
+    }
+    if spec.cpus > limits::MACHINE_CPUS {
+        return too_many("processors", spec.cpus.into(), limits::MACHINE_CPUS.into());
+    }
+    if spec.memory_mib > limits::MACHINE_MEMORY_MIB {
+        return too_many("MiB of memory", spec.memory_mib, limits::MACHINE_MEMORY_MIB);
+    }
+    let malformed = |what: &str| Err(HypervisorError::refused(Code::MachineMalformed, what.to_owned()));
+    if spec.cpus == 0 || spec.memory_mib == 0 {
+        return malformed("a machine has at least one processor and one MiB of memory");
+    }
+    if spec.kernel.as_ref().is_some_and(|direct| direct.cmdline.contains(['\0', '\n'])) {
+        return malformed("a kernel command line is one line");
+    }
+    Ok(())
+}
+
+fn covers(permit: &BootPermit, slot: &str, kind: ArtifactKind, digest: &Digest) -> Answer<Option<Digest>> {
+    permit.covers(slot, kind, digest).map(|artifact| artifact.tree_root.clone()).ok_or_else(|| {
+        HypervisorError::refused(
+            Code::BootUncovered,
+            format!("the permit does not cover {} {digest} in `{slot}` of machine {}", kind.name(), permit.vm()),
+        )
+    })
+}
+
+fn covers_sealed(permit: &BootPermit, sealed: &SealedArtifact) -> Answer<()> {
+    covers(permit, &sealed.slot, sealed.kind, &sealed.digest).map(|_| ())
+}
+
+/// A block server proves blocks by a tree: it must be the tree of the artifact that was decided about.
+fn covers_block(permit: &BootPermit, source: &BlockSource) -> Answer<()> {
+    let root = covers(permit, &source.slot, source.kind, &source.digest)?;
+    if root != source.tree_root {
+        return Err(HypervisorError::refused(
+            Code::BootUncovered,
+            format!("`{}` of machine {} is read against another Merkle tree than the permit's", source.slot, permit.vm()),
+        ));
+    }
+    Ok(())
+}
