@@ -2,7 +2,8 @@
 //!
 //! The permit is the proof that somebody decided; this room sees to it that the artifacts at hand are the ones that
 //! were decided about, for this machine, on this node, by this path, now.
-//! Invariant: no input or output and no clock; callers pass `now`.
+//! Invariant: nothing is read or written, except that the kernel is asked for a descriptor's seals; no clock, callers
+//! pass `now`.
 
 use jiff::Timestamp;
 
@@ -34,10 +35,14 @@ impl Gate<'_> {
         self.permit(permit, launch.vm, paths)?;
         bounded(&launch.spec)?;
         let needed = needed(&launch.spec);
-        let has = launch.sealed.iter().map(|sealed| &sealed.slot).chain(launch.blocks.iter().map(|block| &block.slot));
-        let mut seen = Vec::new();
+        let has = launch
+            .sealed
+            .iter()
+            .map(|sealed| sealed.slot())
+            .chain(launch.blocks.iter().map(|block| block.slot.as_str()));
+        let mut seen: Vec<&str> = Vec::new();
         for slot in has {
-            if seen.contains(&slot) || !needed.iter().any(|artifact| artifact.slot == *slot) {
+            if seen.contains(&slot) || !needed.iter().any(|artifact| artifact.slot == slot) {
                 return Err(HypervisorError::refused(
                     Code::BootIncomplete,
                     format!("machine {} has no place `{slot}`, or something is in it already", launch.vm),
@@ -49,7 +54,7 @@ impl Gate<'_> {
             let at_hand = if artifact.kind.is_block_device() {
                 launch.block(&artifact.slot).map(|source| (&source.digest, source.kind))
             } else {
-                launch.sealed(&artifact.slot).map(|sealed| (&sealed.digest, sealed.kind))
+                launch.sealed(&artifact.slot).map(|sealed| (sealed.digest(), sealed.kind()))
             };
             match at_hand {
                 Some((digest, kind)) if *digest == artifact.digest && kind == artifact.kind => {}
@@ -82,9 +87,9 @@ impl Gate<'_> {
     /// As [`Self::launch`].
     pub fn again(&self, permit: &BootPermit, vm: VmId, paths: &[BootPath], inside: &[Artifact]) -> Answer<()> {
         self.permit(permit, vm, paths)?;
-        inside.iter().try_for_each(|artifact| {
-            covers(permit, &artifact.slot, artifact.kind, &artifact.digest).map(|_| ())
-        })
+        inside
+            .iter()
+            .try_for_each(|artifact| covers(permit, &artifact.slot, artifact.kind, &artifact.digest).map(|_| ()))
     }
 
     /// One disk or ISO image that is put into a machine that runs.
@@ -206,7 +211,13 @@ fn covers(permit: &BootPermit, slot: &str, kind: ArtifactKind, digest: &Digest) 
 }
 
 fn covers_sealed(permit: &BootPermit, sealed: &SealedArtifact) -> Answer<()> {
-    covers(permit, &sealed.slot, sealed.kind, &sealed.digest).map(|_| ())
+    if !sealed.is_sealed() {
+        return Err(HypervisorError::refused(
+            Code::BootUnsealed,
+            format!("`{}` of machine {} is in memory that could still be changed", sealed.slot(), permit.vm()),
+        ));
+    }
+    covers(permit, sealed.slot(), sealed.kind(), sealed.digest()).map(|_| ())
 }
 
 /// A block server proves blocks by a tree: it must be the tree of the artifact that was decided about.
@@ -215,7 +226,11 @@ fn covers_block(permit: &BootPermit, source: &BlockSource) -> Answer<()> {
     if root != source.tree_root {
         return Err(HypervisorError::refused(
             Code::BootUncovered,
-            format!("`{}` of machine {} is read against another Merkle tree than the permit's", source.slot, permit.vm()),
+            format!(
+                "`{}` of machine {} is read against another Merkle tree than the permit's",
+                source.slot,
+                permit.vm()
+            ),
         ));
     }
     Ok(())

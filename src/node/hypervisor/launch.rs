@@ -1,14 +1,18 @@
 //! What a machine is started from: its description, sealed memory for code, block servers for disks.
 //! There is no path of an artifact among it. What is named here is still to be put to [`super::gate`].
 
+use std::fs::File;
+use std::io::{self, Read, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::types::Digest;
 use crate::types::vm::{ArtifactKind, VmId, VmSpec};
+use crate::types::{Digest, DigestAlgorithm};
 
 /// Everything that one start needs.
 #[derive(Debug, Clone)]
@@ -25,20 +29,70 @@ pub struct Launch {
     pub paused: bool,
 }
 
-/// Bytes in sealed memory, which nobody can change any more.
+/// Bytes in sealed memory, which nobody can change any more, and where they go. The digest is never a caller's word:
+/// it was taken by whoever copied the bytes in.
 #[derive(Debug, Clone)]
 pub struct SealedArtifact {
-    /// Its place: `kernel`, `initrd`, `firmware`, `firmware-vars`, `nic0`.
-    pub slot: String,
-    /// What it is.
-    pub kind: ArtifactKind,
-    /// SHA-256 of the bytes, taken while they were copied.
-    pub digest: Digest,
-    /// How many there are.
-    pub bytes: u64,
-    /// The memory. It must carry the seals against writing, growing, shrinking and unsealing.
-    pub fd: Arc<OwnedFd>,
+    slot: String,
+    kind: ArtifactKind,
+    digest: Digest,
+    fd: Arc<OwnedFd>,
 }
+
+impl SealedArtifact {
+    /// Copies `source` into sealed memory and hashes it on the way.
+    ///
+    /// # Errors
+    /// What reading or the kernel says; also where there are more than `limit` bytes.
+    pub fn copy(slot: impl Into<String>, kind: ArtifactKind, mut source: impl Read, limit: u64) -> io::Result<Self> {
+        let fd = memfd_create("debvisor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut file = File::from(fd);
+        let mut hasher = Sha256::new();
+        let mut block = vec![0; 256 * 1024];
+        let mut bytes = 0_u64;
+        loop {
+            let count = source.read(&mut block)?;
+            let Some(read) = block.get(..count).filter(|read| !read.is_empty()) else { break };
+            bytes = bytes.saturating_add(count as u64);
+            if bytes > limit {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes")));
+            }
+            hasher.update(read);
+            file.write_all(read)?;
+        }
+        fcntl_add_seals(&file, SEALS)?;
+        let digest = Digest::new(DigestAlgorithm::Sha256, &hasher.finalize()).map_err(io::Error::other)?;
+        Ok(Self { slot: slot.into(), kind, digest, fd: Arc::new(file.into()) })
+    }
+
+    /// Its place: `kernel`, `initrd`, `firmware`, `firmware-vars`, `nic0`.
+    pub fn slot(&self) -> &str {
+        &self.slot
+    }
+
+    /// What it is.
+    pub const fn kind(&self) -> ArtifactKind {
+        self.kind
+    }
+
+    /// SHA-256 of the bytes.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The memory.
+    pub const fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    /// Whether it really carries all seals: asked of the kernel.
+    pub fn is_sealed(&self) -> bool {
+        fcntl_get_seals(&self.fd).is_ok_and(|seals| seals.contains(SEALS))
+    }
+}
+
+/// Nobody writes, grows or shrinks it, nor takes the seals off.
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// A block server that checks what it serves, on a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +111,9 @@ pub struct BlockSource {
     pub virtual_bytes: u64,
     /// What is inside.
     pub format: ImageFormat,
-    /// Where the server listens.
+    /// Where the server listens; its export has no name. Best in [`super::Hypervisor::socket_dir`], and at the same
+    /// place again after the agent was restarted: a machine that runs waits for it there.
     pub socket: PathBuf,
-    /// The name of its export.
-    pub export: String,
 }
 
 /// The form of a disk image.
@@ -76,7 +129,7 @@ pub enum ImageFormat {
 impl Launch {
     /// The sealed artifact in this slot.
     pub fn sealed(&self, slot: &str) -> Option<&SealedArtifact> {
-        self.sealed.iter().find(|artifact| artifact.slot == slot)
+        self.sealed.iter().find(|artifact| artifact.slot() == slot)
     }
 
     /// The block server for this slot.

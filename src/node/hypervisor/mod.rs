@@ -215,6 +215,10 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// [`HypervisorError::Failed`] where it cannot be made.
     fn socket_dir(&self, vm: VmId) -> impl Future<Output = Answer<PathBuf>> + Send;
 
+    /// User and group that the machines run as, where they are others than the node's: who must be able to connect to
+    /// those sockets.
+    fn socket_owner(&self) -> Option<(u32, u32)>;
+
     /// Removes everything that was kept of a stopped machine, its overlays too.
     ///
     /// # Errors
