@@ -53,6 +53,8 @@ pub struct Environment {
     pub gitlab_ci: Option<GitlabCi>,
     /// `SIGSTORE_ID_TOKEN`: an OIDC token that was made for Sigstore, as GitLab and others hand it over.
     pub identity_token: Option<Secret>,
+    /// `DEBVISOR_KILL_AT`: the point at which this process kills itself, for tests alone.
+    pub kill_at: Option<String>,
 }
 
 /// What GitHub Actions says of the job (docs.github.com, default environment variables).
@@ -131,6 +133,7 @@ impl Environment {
             github_actions: (text("GITHUB_ACTIONS").as_deref() == Some("true")).then(GithubActions::read),
             gitlab_ci: (text("GITLAB_CI").as_deref() == Some("true")).then(GitlabCi::read),
             identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
+            kill_at: text("DEBVISOR_KILL_AT"),
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod types;
 
 pub mod config;
 
+pub mod kill;
+
 pub mod clients;
 
 pub mod release;

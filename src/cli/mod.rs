@@ -195,6 +195,11 @@ pub fn main() -> ExitCode {
     };
     let environment = Environment::read();
     start_logging(&environment);
+    if let Some(Err(mistake)) = environment.kill_at.as_deref().map(crate::kill::arm) {
+        return fail(
+            &UsageError::new(format!("DEBVISOR_KILL_AT: {mistake}"), "unset it; it is for tests alone").into(),
+        );
+    }
     let context = Context { environment, format: cli.global.format, quiet: cli.global.quiet, now: now() };
     match run(cli.command, &context) {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -2,3 +2,4 @@
 
 pub mod hypervisor;
 pub mod images;
+pub mod key;

@@ -420,6 +420,27 @@ codes! {
         from "docs/reference/machine.md" fix "mend what the message names"
     MachineUnsupported "machine-unsupported" Deny { "This node lacks something that the machine needs." }
         from "docs/reference/machine.md" fix "install what the message names, or use another node"
+    // Images of a node
+    ImageUnknown "image-unknown" Undecided { "The node has no image with this digest." }
+        from "docs/how-to/images.md" fix "import it: debvisor image import"
+    ImageChanged "image-changed" Deny { "The bytes in the image store are not the ones that were imported." }
+        from "docs/threat-model.md, images" fix "find out who wrote to the store; then delete the image and import it again from its source"
+    ImageReceiptInvalid "image-receipt-invalid" Deny { "The node's own receipt for an image is missing, changed, forged, or another image's." }
+        from "docs/threat-model.md, images" fix "find out who wrote to the store; then delete the image and import it again from its source"
+    ImageQuarantined "image-quarantined" Deny { "The image is quarantined on this node; nothing starts from it." }
+        from "docs/how-to/images.md" fix "debvisor image show says why; two people release it, or it is deleted"
+    ImageInUse "image-in-use" Deny { "A machine reads from the image, so it cannot be deleted." }
+        from "docs/how-to/images.md" fix "stop the machines that use it and delete it then"
+    ImageKind "image-kind" Deny { "The image was imported as something else than it is asked for, or is not what it was imported as." }
+        from "docs/how-to/images.md" fix "debvisor image show says what it is; delete it and import it as what it is"
+    UploadUnknown "upload-unknown" Undecided { "There is no upload of this name, or it was given up." }
+        from "docs/how-to/images.md" fix "begin the upload again"
+    UploadOffset "upload-offset" Undecided { "The bytes do not continue where the upload stands." }
+        from "docs/how-to/images.md" fix "ask how far the upload is and go on from there"
+    StoreFull "store-full" Undecided { "The file system of the image store has no room for the image." }
+        from "docs/how-to/images.md" fix "delete images that nothing uses, or give the store a larger file system"
+    StoreFailed "store-failed" Undecided { "The image store could not be read or written." }
+        from "docs/how-to/images.md" fix "check the store's folder, its owner and its disk, and run again"
 
     // Ours
     InternalError "internal-error" Undecided { "DebVisor itself failed; the answer is unknown and therefore not yes." }

@@ -86,6 +86,30 @@ pub const POLICY_FILES: usize = 1_000;
 pub const POLICY_TIME_MS: u64 = 10_000;
 /// Reasons that one policy may give for one subject.
 pub const POLICY_REASONS: usize = 1_000;
+/// An image of a node's store.
+pub const IMAGE_BYTES: u64 = 16 * 1024 * 1024 * 1024 * 1024;
+/// An image that is copied into sealed memory at start: a kernel, an initrd, firmware or an option ROM.
+pub const IMAGE_SEALED_BYTES: u64 = 1024 * 1024 * 1024;
+/// A node's receipt for an image.
+pub const IMAGE_RECEIPT_BYTES: u64 = 64 * 1024;
+/// A name that somebody gives an image, or a document beside it.
+pub const IMAGE_NAME_BYTES: usize = 255;
+/// Documents that are kept beside one image.
+pub const IMAGE_DOCUMENTS: usize = 256;
+/// Uploads of images that are open at once.
+pub const IMAGE_UPLOADS: usize = 64;
+/// One piece of an upload.
+pub const IMAGE_UPLOAD_PIECE_BYTES: usize = 64 * 1024 * 1024;
+/// What one request to the block server may read.
+pub const BLOCK_READ_BYTES: u32 = 32 * 1024 * 1024;
+/// An option that a client sends the block server before it reads.
+pub const BLOCK_OPTION_BYTES: u32 = 4096;
+/// Options that a client may send the block server before it reads.
+pub const BLOCK_OPTIONS: usize = 64;
+/// Connections to one block server at once.
+pub const BLOCK_CONNECTIONS: usize = 16;
+/// How long a client of the block server may take to say what it wants, in milliseconds.
+pub const BLOCK_HANDSHAKE_MS: u64 = 10_000;
 /// A managed public key in PEM.
 pub const KEY_BYTES: u64 = 64 * 1024;
 /// Files of a release directory.

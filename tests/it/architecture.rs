@@ -12,6 +12,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Reading it downwards is reading the data flow: a room names only what stands above it.
 const TABLE: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("kill", &[]),
     ("config", &["types"]),
     ("clients", &["types"]),
     ("release::artifact", &["types"]),
@@ -50,12 +51,13 @@ const TABLE: &[(&str, &[&str])] = &[
             "release::attest",
         ],
     ),
-    ("store", &["types", "release::decision"]),
-    ("control", &["types", "store", "clients", "release::decision", "release::admit"]),
+    ("store", &["types", "kill", "release::decision"]),
+    ("control", &["types", "kill", "store", "clients", "release::decision", "release::admit"]),
     (
         "node",
         &[
             "types",
+            "kill",
             "clients",
             "release::artifact",
             "release::evidence",

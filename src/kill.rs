@@ -1,0 +1,102 @@
+//! The places at which the process may die in a test: named by the code itself, so that none is picked by hand.
+//!
+//! Whatever changes state on disk, in the database or of a machine passes [`here`] between two steps. It costs one
+//! atomic load. Only the hidden `DEBVISOR_KILL_AT=NAME` or `NAME:N` arms a point; the process then kills itself there
+//! with SIGKILL, the Nth time that it comes by. A test that walks [`KillPoint::ALL`] needs no list of its own.
+//!
+//! Invariant: a point is armed by the process's own environment at its start, or never.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+macro_rules! points {
+    ($($(#[doc = $text:literal])+ $variant:ident $name:literal,)*) => {
+        /// One place at which the process may die.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum KillPoint {
+            $($(#[doc = $text])+ $variant,)*
+        }
+
+        impl KillPoint {
+            /// Every point, act by act, in the order in which one act passes them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name: the act, then where in it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+points! {
+    /// The upload's folder is there, and nothing in it.
+    ImportBegun "import-begun",
+    /// Its space is reserved.
+    ImportReserved "import-reserved",
+    /// Some bytes are written; passed once a chunk.
+    ImportCopying "import-copying",
+    /// All bytes are written.
+    ImportCopied "import-copied",
+    /// They are on the disk.
+    ImportSynced "import-synced",
+    /// The tree is beside them.
+    ImportTreed "import-treed",
+    /// So is the signed receipt.
+    ImportSigned "import-signed",
+    /// The image has its final name.
+    ImportRenamed "import-renamed",
+    /// It can no longer be changed.
+    ImportFrozen "import-frozen",
+    /// A mark or document is written under another name.
+    ImageNoteWritten "image-note-written",
+    /// An image that is deleted has lost its name, and its bytes are still there.
+    ImageDeleteUnnamed "image-delete-unnamed",
+}
+
+/// The point that is armed, and how often it is still passed before.
+static ARMED: OnceLock<(KillPoint, AtomicU32)> = OnceLock::new();
+
+/// Arms the point that `NAME` or `NAME:N` names.
+///
+/// # Errors
+/// The text of the mistake where there is no such point, or one is armed already.
+pub fn arm(text: &str) -> Result<(), String> {
+    let (name, count) = match text.split_once(':') {
+        Some((name, count)) => (name, count.parse().map_err(|_| format!("`{count}` is no count"))?),
+        None => (text, 1_u32),
+    };
+    let point = KillPoint::ALL.iter().copied().find(|point| point.name() == name);
+    let point = point.ok_or_else(|| format!("there is no kill point `{name}`"))?;
+    ARMED.set((point, AtomicU32::new(count))).map_err(|_| "a kill point is armed already".to_owned())
+}
+
+/// Comes by a point. Returns unless it is armed and its turn has come; then nothing of this process returns.
+pub fn here(point: KillPoint) {
+    let Some((armed, left)) = ARMED.get() else { return };
+    if *armed == point && left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        // As `kill -9` does it: no destructor, no handler, no flush.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        std::process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn points_have_names_of_their_own_and_an_unknown_one_is_refused() {
+        let names: BTreeSet<&str> = KillPoint::ALL.iter().map(|point| point.name()).collect();
+        assert_eq!(names.len(), KillPoint::ALL.len());
+        assert!(arm("import-nowhere").unwrap_err().contains("no kill point"));
+        assert!(arm("import-begun:x").unwrap_err().contains("no count"));
+        for point in KillPoint::ALL {
+            here(*point);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the node knows of an image: the bytes that it saw at import in, a receipt under its own key out, and back.
+//!
+//! The receipt joins what was decided about (SHA-256 of the whole) to what reading is held against (the root of the
+//! tree over the blocks). Without the node's key neither a new image can be slipped in nor the tree of another one put
+//! beside this one's bytes. It is a DSSE envelope, written once and never changed.
+//! Invariant: what a receipt says is believed only behind its signature.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::node::key::NodeKey;
+use crate::release::evidence::bundle::pre_authentication_encoding;
+use crate::release::evidence::json::{self, base64_bytes};
+use crate::types::vm::ArtifactKind;
+use crate::types::{Code, Digest, Reason, limits};
+
+/// How an image's bytes make what a machine sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageFormat {
+    /// The bytes themselves.
+    Raw,
+    /// QEMU's copy-on-write format, without any other file behind it.
+    Qcow2,
+}
+
+impl ImageFormat {
+    /// The name of QEMU's block driver for it; always given, so that QEMU never guesses.
+    pub const fn driver(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// An image of the store, as it was when it was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageRecord {
+    /// SHA-256 of its bytes: its name everywhere.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// What it is to a machine.
+    pub kind: ArtifactKind,
+    /// How its bytes make what a machine sees.
+    pub format: ImageFormat,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The size that a machine sees, in bytes; its length but for a qcow2.
+    pub virtual_bytes: u64,
+    /// Root of the Merkle tree over its blocks.
+    #[schema(value_type = String)]
+    pub tree_root: Digest,
+    /// Length of a block of that tree, in bytes.
+    pub block_bytes: u32,
+    /// What whoever imported it called it; a file's name mostly. Nothing is decided by it.
+    pub name: String,
+    /// When it was imported.
+    #[schema(value_type = String)]
+    pub imported_at: Timestamp,
+}
+
+const PAYLOAD_TYPE: &str = "application/vnd.debvisor.image-receipt.v1+json";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    payload: String,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signature {
+    keyid: String,
+    sig: String,
+}
+
+#[expect(dead_code, reason = "the store is being built")]
+impl ImageRecord {
+    /// The receipt: this record under the node's signature.
+    ///
+    /// # Errors
+    /// `internal-error` where the key refuses to sign.
+    pub(super) fn to_receipt(&self, key: &NodeKey) -> Result<Vec<u8>, Reason> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Reason::new(Code::InternalError, format!("the receipt of {} could not be signed: {error}", self.digest))
+        };
+        let payload = serde_json::to_vec(self).map_err(|error| failed(&error))?;
+        let signature =
+            key.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload)).map_err(|error| failed(&error))?;
+        let envelope = Envelope {
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            payload: STANDARD.encode(payload),
+            signatures: vec![Signature {
+                keyid: key.public().fingerprint().to_string(),
+                sig: STANDARD.encode(signature),
+            }],
+        };
+        serde_json::to_vec(&envelope).map_err(|error| failed(&error))
+    }
+
+    /// Reads the receipt of `digest` back.
+    ///
+    /// # Errors
+    /// `image-receipt-invalid` where it is not this node's, was changed, or is another image's.
+    pub(super) fn from_receipt(bytes: &[u8], key: &NodeKey, digest: &Digest) -> Result<Self, Reason> {
+        let invalid = |what: &str| {
+            Reason::new(Code::ImageReceiptInvalid, format!("the receipt of {digest} {what}")).evidence("receipt.json")
+        };
+        if bytes.len() as u64 > limits::IMAGE_RECEIPT_BYTES {
+            return Err(invalid("is larger than any that this node writes"));
+        }
+        let envelope: Envelope = json::parse(bytes, Code::ImageReceiptInvalid)
+            .map_err(|reason| invalid(&format!("does not parse: {}", reason.message)))?;
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Err(invalid("is of another type"));
+        }
+        let [signature] = envelope.signatures.as_slice() else { return Err(invalid("has not exactly one signature")) };
+        let decoded = (base64_bytes::decode(&envelope.payload), base64_bytes::decode(&signature.sig));
+        let (Some(payload), Some(signature)) = decoded else { return Err(invalid("is not base64")) };
+        key.public()
+            .verify(&pre_authentication_encoding(PAYLOAD_TYPE, &payload), &signature)
+            .map_err(|_| invalid("is not signed by this node's key"))?;
+        let record: Self = json::parse(&payload, Code::ImageReceiptInvalid)
+            .map_err(|reason| invalid(&format!("is signed and does not parse: {}", reason.message)))?;
+        if record.digest != *digest {
+            return Err(invalid(&format!("is that of {}", record.digest)));
+        }
+        Ok(record)
+    }
+}
