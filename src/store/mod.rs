@@ -1,2 +1,151 @@
-//! What is kept: machines, images, decisions, intents, events and the audit log, in one database.
+//! What is kept: machines, images, decisions, operations, events and the audit log, in one database.
 //! Invariant: a change, its audit record and its event are one transaction. SQL stands in this room and in no other.
+//!
+//! [`Store::write`] is the only way in, and it takes the three together. It answers when they are on the disk:
+//! SQLite syncs every commit, and one commit holds whatever was waiting by then (docs/adr).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, SqlitePool};
+use tokio::sync::{mpsc, oneshot, watch};
+
+mod apply;
+mod audit;
+mod read;
+mod rows;
+mod writer;
+
+pub use audit::{AuditFault, AuditHead, check as check_audit};
+pub use rows::*;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+
+/// Readers that may be at work at once.
+const READERS: u32 = 4;
+/// Writes that may wait for the next commit; further ones wait to be taken in.
+const QUEUE: usize = 4096;
+
+/// Why something could not be kept or found.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What was asked for does not fit what is there: a name is taken, a generation is another one.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// The database said no, or could not be read.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// The database is of another version.
+    #[error("the database cannot be brought to this version")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A row cannot be understood.
+    #[error("a row of the database cannot be read: {0}")]
+    Row(String),
+    /// The writer has gone: the process is shutting down.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// What is written at once: the changes, the record of who made them and why, and the event that tells of them.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The changes, all or none; a conditional one stands first. None where what happened was a refusal.
+    pub changes: Vec<Change>,
+    /// Who did what, and why.
+    pub audit: AuditRecord,
+    /// What happened.
+    pub event: NewEvent,
+}
+
+/// Where a write landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The event's number.
+    pub event: i64,
+    /// The audit record's place.
+    pub audit: u64,
+}
+
+/// The database. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    readers: SqlitePool,
+    writes: mpsc::Sender<(Write, oneshot::Sender<Result<Written, StoreError>>)>,
+    events: watch::Receiver<i64>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it where there is none, and brings it to this version.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or is newer than this version knows.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .statement_cache_capacity(256)
+            .busy_timeout(Duration::from_secs(10));
+        let mut connection = options.connect().await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
+        let writer = writer::Writer::new(connection).await?;
+        let (writes, queue) = mpsc::channel(QUEUE);
+        let (told, events) = watch::channel(writer.last_event());
+        tokio::spawn(writer.run(queue, told));
+        Ok(Self { readers, writes, events, path: path.to_owned() })
+    }
+
+    /// Takes the database at `path` back to an older version; 0 is an empty one. What the older version has no place
+    /// for is lost.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or a step back fails.
+    pub async fn migrate_back(path: &Path, version: i64) -> Result<(), StoreError> {
+        let mut connection = SqliteConnectOptions::new().filename(path).connect().await?;
+        Ok(MIGRATIONS.undo(&mut connection, version).await?)
+    }
+
+    /// Writes the changes, the audit record and the event, all or none; returns when they are on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] or [`StoreError::Missing`] where a change does not fit, with nothing written.
+    pub async fn write(&self, write: Write) -> Result<Written, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writes.send((write, answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The number of the newest event; it changes after each commit.
+    pub fn events(&self) -> watch::Receiver<i64> {
+        self.events.clone()
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The word that serde has for a value of a plain enumeration.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => String::new(),
+    }
+}
+
+/// The document that serde has for a value.
+fn document<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Row(error.to_string()))
+}

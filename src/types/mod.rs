@@ -5,6 +5,7 @@ mod code;
 mod digest;
 pub mod limits;
 mod reason;
+pub mod step;
 pub mod vm;
 
 pub use code::{Code, CodeInfo, Outcome};

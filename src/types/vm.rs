@@ -176,6 +176,38 @@ const fn one() -> u32 {
     1
 }
 
+impl VmSpec {
+    /// Everything that it is made of: the slot, what it is there, and its bytes.
+    pub fn artifacts(&self) -> Vec<(String, ArtifactKind, &Digest)> {
+        let mut found = Vec::new();
+        if let Some(direct) = &self.kernel {
+            found.push(("kernel".to_owned(), ArtifactKind::Kernel, &direct.kernel));
+            if let Some(initrd) = &direct.initrd {
+                found.push(("initrd".to_owned(), ArtifactKind::Initrd, initrd));
+            }
+        }
+        if let Some(firmware) = &self.firmware {
+            found.push(("firmware".to_owned(), ArtifactKind::Firmware, &firmware.code));
+            if let Some(vars) = &firmware.vars_template {
+                found.push(("firmware-vars".to_owned(), ArtifactKind::Firmware, vars));
+            }
+        }
+        let numbered = |slot: &str, at: usize| format!("{slot}{at}");
+        for (at, disk) in self.disks.iter().enumerate() {
+            found.push((numbered("disk", at), ArtifactKind::Disk, &disk.image));
+        }
+        for (at, iso) in self.isos.iter().enumerate() {
+            found.push((numbered("iso", at), ArtifactKind::Iso, &iso.image));
+        }
+        for (at, nic) in self.nics.iter().enumerate() {
+            if let Some(rom) = &nic.option_rom {
+                found.push((numbered("nic", at), ArtifactKind::OptionRom, rom));
+            }
+        }
+        found
+    }
+}
+
 /// A kernel that the hypervisor loads. Under Secure Boot the firmware does not check it: its decision does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

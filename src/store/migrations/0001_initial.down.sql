@@ -1,0 +1,13 @@
+DROP TABLE audit;
+DROP TABLE event;
+DROP TABLE approval;
+DROP TABLE quarantine;
+DROP TABLE idempotency;
+DROP TABLE operation;
+DROP TABLE ticket;
+DROP TABLE decision;
+DROP TABLE image;
+DROP TABLE vm_artifact;
+DROP TABLE vm_observed;
+DROP TABLE vm;
+DROP TABLE node;

@@ -1,0 +1,105 @@
+//! The one writer: takes what waits, commits it together, and answers each only then.
+//!
+//! A sync costs milliseconds, whatever it covers. Committing one request at a time would make it the price of each;
+//! here it is the price of all that came in during the commit before.
+
+use sqlx::{Connection as _, Row as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::audit::AuditHead;
+use super::{StoreError, Write, Written, apply};
+use crate::kill::{self, KillPoint};
+
+/// Writes in one commit. More would make the first of them wait for the last.
+const GROUP: usize = 1024;
+
+type Asked = (Write, oneshot::Sender<Result<Written, StoreError>>);
+
+/// The connection that writes, with the ends of the two logs that it appends to.
+pub(super) struct Writer {
+    connection: SqliteConnection,
+    head: AuditHead,
+    last_event: i64,
+}
+
+impl Writer {
+    pub(super) async fn new(mut connection: SqliteConnection) -> Result<Self, StoreError> {
+        let row = sqlx::query("SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1")
+            .fetch_optional(&mut connection)
+            .await?;
+        let head = match row {
+            None => AuditHead::EMPTY,
+            Some(row) => {
+                let chain: Vec<u8> = row.try_get("chain")?;
+                let chain = chain.try_into().map_err(|_| StoreError::Row("the audit chain".to_owned()))?;
+                AuditHead { size: row.try_get::<i64, _>("seq")?.cast_unsigned() + 1, chain }
+            }
+        };
+        let last_event = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event").fetch_one(&mut connection).await?;
+        Ok(Self { connection, head, last_event })
+    }
+
+    pub(super) const fn last_event(&self) -> i64 {
+        self.last_event
+    }
+
+    /// Writes until nobody is left who could ask.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Asked>, told: watch::Sender<i64>) {
+        let mut group: Vec<Asked> = Vec::with_capacity(GROUP);
+        while queue.recv_many(&mut group, GROUP).await > 0 {
+            match self.commit(group.iter().map(|(write, _)| write)).await {
+                Ok(written) => {
+                    told.send_replace(self.last_event);
+                    for ((_, answer), written) in group.drain(..).zip(written) {
+                        // Nobody waits any more: what was written stays written.
+                        let _ = answer.send(written);
+                    }
+                }
+                // One of them did not fit after others had been applied: each gets a commit of its own.
+                Err(_) => {
+                    for (write, answer) in group.drain(..) {
+                        let outcome = self.commit(std::iter::once(&write)).await;
+                        told.send_replace(self.last_event);
+                        let outcome = outcome.and_then(|mut one| one.pop().unwrap_or(Err(StoreError::Closed)));
+                        let _ = answer.send(outcome);
+                    }
+                }
+            }
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the database was not closed in order; it is repaired when it is opened");
+        }
+    }
+
+    /// Commits these together. What does not fit, and touched nothing, is answered alone.
+    async fn commit<'a>(
+        &mut self,
+        writes: impl Iterator<Item = &'a Write>,
+    ) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+        let mut head = self.head;
+        let mut last_event = self.last_event;
+        let mut written = Vec::new();
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        for write in writes {
+            let mut touched = false;
+            match apply::changes(&mut transaction, &write.changes, &mut touched).await {
+                Ok(()) => {}
+                Err(error @ (StoreError::Conflict(_) | StoreError::Missing(_))) if !touched => {
+                    written.push(Err(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let row = head.append(&write.audit)?;
+            apply::audit(&mut transaction, &row).await?;
+            last_event = apply::event(&mut transaction, &write.event, &write.audit).await?;
+            written.push(Ok(Written { event: last_event, audit: row.seq }));
+        }
+        kill::here(KillPoint::StoreBeforeCommit);
+        transaction.commit().await?;
+        kill::here(KillPoint::StoreAfterCommit);
+        self.head = head;
+        self.last_event = last_event;
+        Ok(written)
+    }
+}

@@ -1,0 +1,336 @@
+//! What a control plane and the agent of a node say to each other: steps go out, outcomes and observations come back.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::vm::{Accelerator, ArtifactKind, BootPath, Disk, Nic, ObservedPower, VerifiedReadTier, VmId, VmSpec};
+use super::{Digest, Reason};
+
+/// One thing that a node does to one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Start it, by this path through the gate.
+    Start {
+        /// Why it is started: `Start`, `Autostart`, `Restart` or `Netboot`.
+        path: BootPath,
+    },
+    /// Switch it off.
+    Stop {
+        /// Without asking the guest first.
+        force: bool,
+    },
+    /// Halt its processors.
+    Pause,
+    /// Let its processors run.
+    Resume,
+    /// Reset it, because its guest asked for that and stands still until the gate has said yes.
+    Reset,
+    /// Take every network card's link down.
+    Isolate,
+    /// Take the links up again.
+    Reconnect,
+    /// Do something else to it, once.
+    Act {
+        /// The operation that asked.
+        operation: Uuid,
+        /// What is done.
+        action: Action,
+    },
+    /// Remove what it left on the node: overlays, snapshots, logs.
+    Forget,
+}
+
+impl Step {
+    /// The word in events and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Reset => "reset",
+            Self::Isolate => "isolate",
+            Self::Reconnect => "reconnect",
+            Self::Act { action, .. } => action.name(),
+            Self::Forget => "forget",
+        }
+    }
+}
+
+/// What is done to a machine besides changing its power.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// Reset it, as its button would.
+    Reset,
+    /// Put an ISO image into a drive.
+    AttachIso {
+        /// The drive: `iso0`, `iso1`, …
+        slot: String,
+        /// The image.
+        #[schema(value_type = String)]
+        image: Digest,
+    },
+    /// Plug a disk in.
+    AttachDisk {
+        /// Where: `disk1`, `disk2`, …
+        slot: String,
+        /// The disk.
+        disk: Disk,
+    },
+    /// Plug a network card in.
+    AttachNic {
+        /// Where: `nic1`, `nic2`, …
+        slot: String,
+        /// The card.
+        nic: Nic,
+    },
+    /// Take out what is in a slot.
+    Detach {
+        /// The slot.
+        slot: String,
+    },
+    /// Keep memory and disks as they are, under this name.
+    CreateSnapshot {
+        /// The name.
+        name: String,
+    },
+    /// Go back to a snapshot, through the gate.
+    RevertSnapshot {
+        /// The name.
+        name: String,
+    },
+    /// Forget a snapshot.
+    DeleteSnapshot {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Action {
+    /// The word on the command line and in events.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::AttachIso { .. } => "attach-iso",
+            Self::AttachDisk { .. } => "attach-disk",
+            Self::AttachNic { .. } => "attach-nic",
+            Self::Detach { .. } => "detach",
+            Self::CreateSnapshot { .. } => "create-snapshot",
+            Self::RevertSnapshot { .. } => "revert-snapshot",
+            Self::DeleteSnapshot { .. } => "delete-snapshot",
+        }
+    }
+
+    /// Whether doing it a second time, because nobody knows whether it was done, is as doing it once.
+    ///
+    /// A reset or a revert is not: the guest may have worked on since, and would lose that.
+    pub const fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Reset | Self::RevertSnapshot { .. })
+    }
+}
+
+/// A step for one machine, with all that the node needs to take it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The machine.
+    pub vm: VmId,
+    /// The generation of the description that follows.
+    pub generation: u64,
+    /// The machine's description.
+    pub spec: VmSpec,
+    /// What is done.
+    pub step: Step,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was taken, or there was nothing left to do.
+    Done,
+    /// The gate said no.
+    Refused {
+        /// Why, with codes.
+        reasons: Vec<Reason>,
+    },
+    /// It could not be done.
+    Failed {
+        /// What stood in the way, in a sentence.
+        message: String,
+    },
+}
+
+/// A machine as its node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Observed {
+    /// Its power.
+    pub power: ObservedPower,
+    /// Whether its links were taken down.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Whether its guest reset itself and waits for the gate.
+    #[serde(default)]
+    pub awaits_reset: bool,
+    /// How its processors are run, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<Accelerator>,
+    /// What runs in it, and how it is proved when it is read.
+    #[serde(default)]
+    pub slots: Vec<Slot>,
+    /// Its snapshots, by name.
+    #[serde(default)]
+    pub snapshots: Vec<String>,
+    /// The hypervisor's process, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// What is worth knowing beyond that, in sentences: why it failed, what a tier does not cover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Observed {
+    /// A machine of which nothing is there.
+    pub const fn nothing() -> Self {
+        Self {
+            power: ObservedPower::Stopped,
+            isolated: false,
+            awaits_reset: false,
+            accelerator: None,
+            slots: Vec::new(),
+            snapshots: Vec::new(),
+            pid: None,
+            note: None,
+        }
+    }
+
+    /// The same in another power state.
+    #[must_use]
+    pub fn with_power(mut self, power: ObservedPower) -> Self {
+        self.power = power;
+        self
+    }
+}
+
+/// One artifact in a running machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Slot {
+    /// Its place: `kernel`, `disk0`, …
+    pub slot: String,
+    /// What it is to the machine.
+    pub kind: ArtifactKind,
+    /// Its bytes.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// How reading it is held against that; nothing for what was copied into sealed memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<VerifiedReadTier>,
+}
+
+/// What a node tells without being asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "news", rename_all = "kebab-case")]
+pub enum News {
+    /// A step ended.
+    Ended {
+        /// The machine.
+        vm: VmId,
+        /// The generation that the order was of.
+        generation: u64,
+        /// The step.
+        step: Step,
+        /// How it ended.
+        outcome: Outcome,
+        /// The machine afterwards.
+        observed: Observed,
+    },
+    /// A machine changed by itself, or was found changed.
+    Seen {
+        /// The machine.
+        vm: VmId,
+        /// The machine now.
+        observed: Observed,
+    },
+    /// A block of an image is not what its tree says: the bytes in the store were altered.
+    Altered {
+        /// The image.
+        digest: Digest,
+        /// The machine that read it, where one did.
+        vm: Option<VmId>,
+        /// Where and what, in a sentence.
+        message: String,
+    },
+}
+
+/// A node as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: String,
+    /// How machines' processors are run on it.
+    pub accelerator: Option<Accelerator>,
+    /// Why that one, in a sentence.
+    pub accelerator_reason: String,
+    /// The hypervisor and its version.
+    pub hypervisor: String,
+    /// The tiers of verified reading that it has, the best first.
+    pub tiers: Vec<VerifiedReadTier>,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Changes whenever the host comes up anew.
+    pub boot_id: String,
+    /// The digest of the admission policy that it holds machines against.
+    pub policy: String,
+    /// When it said so.
+    #[schema(value_type = String)]
+    pub seen_at: Timestamp,
+}
+
+/// An image as a node's store has it: what it is, never its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageFacts {
+    /// SHA-256 of its bytes.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// What it is to a machine.
+    pub kind: ArtifactKind,
+    /// The name that it was given; the newest image of a name is the one that a name means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How its bytes are laid out: `raw`, `qcow2`, `iso`, …
+    pub format: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The size that a machine sees, for a disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_bytes: Option<u64>,
+    /// Root of the Merkle tree over its blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub tree_root: Option<Digest>,
+    /// Names of the evidence that is kept beside it.
+    pub evidence: Vec<String>,
+    /// How it is kept from being changed on the node, in words.
+    pub protection: Vec<String>,
+    /// When it came in.
+    #[schema(value_type = String)]
+    pub imported_at: Timestamp,
+}
+
+/// What happens to a running machine when something in it is quarantined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuarantineAction {
+    /// Its processors are halted; its memory stays for who investigates.
+    #[default]
+    Pause,
+    /// Its links are taken down; it runs on.
+    Isolate,
+    /// It is switched off.
+    Stop,
+}
