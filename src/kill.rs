@@ -54,6 +54,10 @@ points! {
     ImageNoteWritten "image-note-written",
     /// An image that is deleted has lost its name, and its bytes are still there.
     ImageDeleteUnnamed "image-delete-unnamed",
+    /// Changes, audit records and events are applied, and the commit is still to come.
+    StoreBeforeCommit "store-before-commit",
+    /// They are on the disk, and nobody was told.
+    StoreAfterCommit "store-after-commit",
 }
 
 /// The point that is armed, and how often it is still passed before.

@@ -69,7 +69,8 @@ pub fn next(desired: &Desired, observed: &Observed, now: Timestamp) -> Option<St
         _ if observed.awaits_reset && !desired.held => Some(Step::Reset),
         _ if observed.awaits_reset => None,
         power => act(desired).or_else(|| {
-            let wanted = if desired.power == DesiredPower::Running { ObservedPower::Running } else { ObservedPower::Paused };
+            let wanted =
+                if desired.power == DesiredPower::Running { ObservedPower::Running } else { ObservedPower::Paused };
             (power != wanted).then_some(if wanted == ObservedPower::Running { Step::Resume } else { Step::Pause })
         }),
     }

@@ -76,7 +76,14 @@ fn desired() -> impl Strategy<Value = Desired> {
         1 => Just(Some(QuarantineAction::Isolate)),
         1 => Just(Some(QuarantineAction::Stop)),
     ];
-    (power, quarantine, prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(-5_i64..5), any::<bool>())
+    (
+        power,
+        quarantine,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.2),
+        prop::option::of(-5_i64..5),
+        any::<bool>(),
+    )
         .prop_map(|(power, quarantine, deleting, held, pause, acts)| Desired {
             vm: VmId::new(Uuid::from_u128(1)),
             power,
@@ -104,12 +111,8 @@ fn model() -> impl Strategy<Value = Model> {
 }
 
 fn luck() -> impl Strategy<Value = Vec<Luck>> {
-    let one = prop_oneof![
-        Just(Luck::Works),
-        Just(Luck::FailsBefore),
-        Just(Luck::LosesTheAnswer),
-        Just(Luck::MachineDies),
-    ];
+    let one =
+        prop_oneof![Just(Luck::Works), Just(Luck::FailsBefore), Just(Luck::LosesTheAnswer), Just(Luck::MachineDies),];
     prop::collection::vec(one, 0..12)
 }
 
@@ -133,9 +136,7 @@ fn has_arrived(desired: &Desired, model: &Model) -> bool {
                 || (!up && !may_start)
                 || (model.seen.awaits_reset && desired.held)
         }
-        (DesiredPower::Paused, None) => {
-            (power == ObservedPower::Paused && !model.seen.isolated) || (!up && !may_start)
-        }
+        (DesiredPower::Paused, None) => (power == ObservedPower::Paused && !model.seen.isolated) || (!up && !may_start),
     }
 }
 

@@ -204,10 +204,8 @@ async fn vm_changed(connection: &mut SqliteConnection, id: VmId, change: &VmChan
         _ => StoreError::Database(error),
     })?;
     if done.rows_affected() == 0 {
-        let there = sqlx::query("SELECT 1 FROM vm WHERE id = ?1")
-            .bind(id.to_string())
-            .fetch_optional(&mut *connection)
-            .await?;
+        let there =
+            sqlx::query("SELECT 1 FROM vm WHERE id = ?1").bind(id.to_string()).fetch_optional(&mut *connection).await?;
         return Err(match there {
             None => missing_vm(id),
             Some(_) => StoreError::Conflict(format!("virtual machine {id} was changed by somebody else meanwhile")),

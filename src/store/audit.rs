@@ -23,15 +23,9 @@ impl AuditHead {
 
     /// The row of the next record; the head moves on.
     pub(super) fn append(&mut self, record: &AuditRecord) -> Result<AuditRow, StoreError> {
-        let record =
-            serde_json_canonicalizer::to_string(record).map_err(|error| StoreError::Row(error.to_string()))?;
+        let record = serde_json_canonicalizer::to_string(record).map_err(|error| StoreError::Row(error.to_string()))?;
         let leaf = leaf_hash(record.as_bytes());
-        let row = AuditRow {
-            seq: self.size,
-            record,
-            leaf: leaf.to_vec(),
-            chain: link(&self.chain, &leaf).to_vec(),
-        };
+        let row = AuditRow { seq: self.size, record, leaf: leaf.to_vec(), chain: link(&self.chain, &leaf).to_vec() };
         *self = Self { size: self.size + 1, chain: link(&self.chain, &leaf) };
         Ok(row)
     }

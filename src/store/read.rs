@@ -6,9 +6,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{
-    Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, Quarantine, Store, StoreError, Vm,
-};
+use super::{Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, Quarantine, Store, StoreError, Vm};
 use crate::types::Digest;
 use crate::types::step::{ImageFacts, NodeFacts};
 use crate::types::vm::VmId;
@@ -26,10 +24,7 @@ impl Store {
     /// # Errors
     /// Where the database cannot be read; so with every question below.
     pub async fn vm(&self, id: VmId) -> Result<Option<Vm>, StoreError> {
-        let row = sqlx::query(vm_query!("WHERE vm.id = ?1"))
-            .bind(id.to_string())
-            .fetch_optional(&self.readers)
-            .await?;
+        let row = sqlx::query(vm_query!("WHERE vm.id = ?1")).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(vm).transpose()
     }
 
@@ -207,12 +202,7 @@ impl Store {
 
     /// Requests for what needs two people, the oldest first.
     pub async fn approvals(&self) -> Result<Vec<Approval>, StoreError> {
-        sqlx::query("SELECT * FROM approval ORDER BY id")
-            .fetch_all(&self.readers)
-            .await?
-            .iter()
-            .map(approval)
-            .collect()
+        sqlx::query("SELECT * FROM approval ORDER BY id").fetch_all(&self.readers).await?.iter().map(approval).collect()
     }
 
     /// One request.

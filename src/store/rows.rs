@@ -208,7 +208,7 @@ pub struct Event {
     /// By whom.
     pub actor: String,
     /// What else is to be said.
-        pub data: serde_json::Value,
+    pub data: serde_json::Value,
 }
 
 /// A line of the audit log.
@@ -245,7 +245,7 @@ pub struct AuditRecord {
     pub why: Vec<String>,
     /// What else is to be said.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-        pub data: serde_json::Value,
+    pub data: serde_json::Value,
 }
 
 /// An answer that was given to a request with this key.

@@ -35,7 +35,8 @@ impl Writer {
                 AuditHead { size: row.try_get::<i64, _>("seq")?.cast_unsigned() + 1, chain }
             }
         };
-        let last_event = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event").fetch_one(&mut connection).await?;
+        let last_event =
+            sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event").fetch_one(&mut connection).await?;
         Ok(Self { connection, head, last_event })
     }
 

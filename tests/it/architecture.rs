@@ -51,7 +51,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "release::attest",
         ],
     ),
-    ("store", &["types", "kill", "release::decision"]),
+    ("store", &["types", "kill", "release::evidence", "release::decision"]),
     ("control", &["types", "kill", "store", "clients", "release::decision", "release::admit"]),
     (
         "node",

@@ -6,6 +6,7 @@ mod architecture;
 mod archive;
 mod checksum;
 mod codes;
+mod control;
 mod demo;
 mod disk;
 mod fuzz_seeds;
