@@ -58,3 +58,17 @@ deny contains {
 	is_object(summary)
 	not is_string(object.get(summary, "policy_digest", null))
 }
+
+# What may go into a machine at all. A place that boots disks alone need not fear a firmware, whoever signed it; and
+# where kinds are told apart, something of which nobody says what it is has none of them.
+kinds := object.get(expected, "kinds", [])
+
+kind := object.get(input, ["subject", "kind"], null)
+
+deny contains {
+	"code": "kind-not-admitted",
+	"msg": sprintf("the artifact is a %v, and here only these may boot: %s", [kind, concat(", ", kinds)]),
+} if {
+	count(kinds) > 0
+	not kind in kinds
+}

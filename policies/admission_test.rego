@@ -42,3 +42,19 @@ test_signer_who_was_not_expected if {
 	}
 	reason.code == "signature-required"
 }
+
+of_kind(kind, kinds) := {reason.code |
+	some reason in admission.deny with input as {
+		"subject": {"kind": kind},
+		"expected": {"key": true, "kinds": kinds},
+		"facts": {"signatures": [{"signer": {"kind": "key"}, "attestation": null}]},
+	}
+}
+
+test_any_kind_where_none_is_named if of_kind("option-rom", []) == set()
+
+test_named_kind if of_kind("disk", ["disk", "iso"]) == set()
+
+test_another_kind if of_kind("option-rom", ["disk", "iso"]) == {"kind-not-admitted"}
+
+test_nobody_says_which_kind if of_kind(null, ["disk"]) == {"kind-not-admitted"}

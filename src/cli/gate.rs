@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let mut expected = args.vsa.expect(expect::policy_input(&args.signer, &args.provenance, &args.openpgp));
     let judged_by = |policy: &PolicySet, expected: &Expected, artifact: &Artifact, facts: &Facts| {
         let input = PolicyInput {
-            subject: InputSubject { name: artifact.name.clone(), digest: artifact.digest_set() },
+            subject: InputSubject { name: artifact.name.clone(), digest: artifact.digest_set(), kind: None },
             expected: expected.clone(),
             facts: facts.to_json(),
             trust_root: root.as_ref().map(UsableRoot::policy_input),

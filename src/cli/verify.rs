@@ -272,7 +272,7 @@ impl Question<'_> {
             return self.conclude(&artifact, &facts, reasons, Vec::new());
         }
         let input = PolicyInput {
-            subject: InputSubject { name: artifact.name.clone(), digest: artifact.digest_set() },
+            subject: InputSubject { name: artifact.name.clone(), digest: artifact.digest_set(), kind: None },
             expected: self.expected.clone(),
             facts: facts.to_json(),
             trust_root: self.root.map(UsableRoot::policy_input),

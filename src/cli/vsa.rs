@@ -14,7 +14,7 @@ use crate::release::decision::Report;
 use crate::release::decision::vsa::{self, Issuer, SUMMARY_V1};
 use crate::release::evidence::key::PublicKey;
 use crate::release::policy::input::Expected;
-use crate::types::{Digest, DigestAlgorithm};
+use crate::types::{Digest, DigestAlgorithm, duration};
 
 /// Writing decisions down, and relying on those that were.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,7 +27,7 @@ pub(super) struct VsaArgs {
     #[arg(long, value_name = "FILE", requires = "vsa_out")]
     vsa_key: Option<PathBuf>,
     /// How long it may be relied on: 12h, 30d, 8w
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration::parse)]
     vsa_expires: SignedDuration,
     /// Who decides, as the summary names it
     #[arg(long, value_name = "URI", default_value = "https://debvisor.dev/verifier")]
@@ -101,57 +101,5 @@ impl Writer {
             lines.push('\n');
         }
         output::write(&self.target, lines.as_bytes())
-    }
-}
-
-/// A whole number with its unit: `90s`, `15m`, `12h`, `30d`, `8w`.
-fn duration(text: &str) -> Result<SignedDuration, String> {
-    let wrong = || format!("`{text}` is no time: write a whole number with s, m, h, d or w, as 30d");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds: i64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        'w' => 7 * 24 * 60 * 60,
-        _ => return Err(wrong()),
-    };
-    let number = text.strip_suffix(unit).unwrap_or_default();
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let number: i64 = number.parse().map_err(|_| wrong())?;
-    match number.checked_mul(seconds) {
-        Some(seconds) if seconds > 0 => Ok(SignedDuration::from_secs(seconds)),
-        _ => Err(wrong()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_are_whole_numbers_with_a_unit() {
-        for (text, seconds) in [("1s", 1), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("8w", 4_838_400)] {
-            assert_eq!(duration(text).unwrap().as_secs(), seconds);
-        }
-        for text in [
-            "",
-            "d",
-            "30",
-            "0d",
-            "-1d",
-            "+1d",
-            "1.5d",
-            "30 d",
-            "30D",
-            "1y",
-            "99999999999999999999d",
-            "9223372036854775807w",
-            "3é",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 }

@@ -4,6 +4,15 @@
 //! boot, and only that answer starts anything. A permit's fields are private and only this room makes one, so that
 //! starting a machine without the check does not compile.
 //!
+//!
+//! ```text
+//! image + evidence + trust ── judge ──→ Judged ──┐
+//! request, the store's measure ──────────────────┤
+//! the server's bytes ── SignedTicket ──→ Ticket ─┼── permit ──→ BootPermit
+//! two people's bytes ──────────────→ Override ───┤
+//! the list of what must not run ─────────────────┘
+//! ```
+//!
 //! Invariant: no I/O and no clock; callers pass bytes, keys and `now`.
 
 use jiff::Timestamp;
@@ -11,6 +20,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Digest;
 use crate::types::vm::{ArtifactKind, BootPath, VmId};
+
+pub mod break_glass;
+pub mod evidence;
+pub mod judge;
+pub mod permit;
+pub mod quarantine;
+pub mod ticket;
+pub mod trust;
+pub mod two_people;
+
+#[cfg(test)]
+mod permit_tests;
+
+pub use break_glass::{Override, OverrideTerms};
+pub use evidence::{Evidence, EvidenceFile};
+pub use judge::{Judged, Presented, judge};
+pub use permit::{BootRequest, IssueError, Measured, Standing, issue, permit};
+pub use quarantine::{Affected, QuarantineAction, QuarantineList, Running, SignerId, affected};
+pub use ticket::{SignedTicket, Ticket, TicketTerms};
+pub use trust::{AdmissionTrust, TrustFault};
+pub use two_people::{Approved, Person, Proposal};
 
 /// One artifact of a machine: where it goes, what it is, and which bytes it must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +67,9 @@ pub struct BootPermit {
     path: BootPath,
     artifacts: Vec<BootArtifact>,
     expires_at: Timestamp,
+    signers: Vec<SignerId>,
+    policy: Digest,
+    overridden_by: Vec<Person>,
 }
 
 impl BootPermit {
@@ -72,10 +105,49 @@ impl BootPermit {
         self.expires_at
     }
 
+    /// Everybody who vouches for what runs by it.
+    pub fn signers(&self) -> &[SignerId] {
+        &self.signers
+    }
+
+    /// The policy that allowed it.
+    pub const fn policy(&self) -> &Digest {
+        &self.policy
+    }
+
+    /// Whether two people let something run that no policy allows.
+    pub fn is_override(&self) -> bool {
+        !self.overridden_by.is_empty()
+    }
+
+    /// Those two, where they did.
+    pub fn overridden_by(&self) -> &[Person] {
+        &self.overridden_by
+    }
+
+    /// What has to be kept of the machine while it runs, so that a quarantine finds it.
+    pub fn running(&self) -> Running {
+        Running {
+            vm: self.vm,
+            digests: self.artifacts.iter().map(|artifact| artifact.digest.clone()).collect(),
+            signers: self.signers.clone(),
+            policy: self.policy.clone(),
+        }
+    }
+
     /// A permit for tests of what stands behind the gate.
     #[cfg(test)]
     pub(crate) fn for_tests(vm: VmId, path: BootPath, artifacts: Vec<BootArtifact>) -> Self {
-        Self { vm, node: "test".to_owned(), path, artifacts, expires_at: Timestamp::MAX }
+        Self {
+            vm,
+            node: "test".to_owned(),
+            path,
+            artifacts,
+            expires_at: Timestamp::MAX,
+            signers: Vec::new(),
+            policy: Digest::sha256(b"policy"),
+            overridden_by: Vec::new(),
+        }
     }
 }
 

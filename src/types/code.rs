@@ -393,6 +393,42 @@ codes! {
     LicenseNotAllowed "license-not-allowed" Deny { "No way to fulfil a component's licence needs only licences that the policy allows." }
         from "policies/licenses.rego" fix "add the licence to the policy's list once somebody has read it"
 
+    // Admission
+    TicketMissing "ticket-missing" Undecided { "The machine has no ticket: its server did not say that it may run here." }
+        from "docs/adr/0005-tickets-and-permits.md" fix "let the server issue one; a node that cannot reach it runs what it has tickets for"
+    TicketMalformed "ticket-malformed" Deny { "The ticket does not have the form of an admission statement, or its subjects are not its artifacts." }
+        from "docs/reference/admission.md" fix "let the server issue it again"
+    TicketUntrusted "ticket-untrusted" Deny { "The ticket is signed by no key that this node pins, or was changed." }
+        from "docs/reference/admission.md" fix "pin the server's key on the node: ticket-keys in [admission]"
+    TicketExpired "ticket-expired" Deny { "The ticket's time has passed, or it claims more time than this node grants." }
+        from "docs/reference/admission.md" fix "let the server issue it again; max-validity in [admission] is the longest that is granted"
+    TicketMismatch "ticket-mismatch" Deny { "The ticket is for another machine, node, artifact or policy than the one at hand." }
+        from "docs/reference/admission.md" fix "let the server issue one for what the machine is made of now"
+    TicketSuperseded "ticket-superseded" Deny { "The ticket is older than one that this node has seen for the machine." }
+        from "docs/reference/admission.md" fix "use the latest ticket; an older one may permit what was taken away since"
+    ImageUnadmitted "image-unadmitted" Deny { "The node has not itself allowed an artifact of the machine, here and now." }
+        from "docs/adr/0005-tickets-and-permits.md" fix "see the reasons beside this one; debvisor admit IMAGE says the same before anything is started"
+    ImageChanged "image-changed" Deny { "The stored bytes are not the ones that were decided about." }
+        from "docs/threat-model.md, admission" fix "import the image again; if it changes again, somebody writes to the store"
+    ImageQuarantined "image-quarantined" Deny { "The artifact's digest is in quarantine." }
+        from "docs/how-to/admit.md" fix "use another image; two people together can release it"
+    SignerQuarantined "signer-quarantined" Deny { "Somebody who vouches for the artifact is in quarantine." }
+        from "docs/how-to/admit.md" fix "have the artifact signed by somebody else; two people together can release the signer"
+    PolicyQuarantined "policy-quarantined" Deny { "The policy that decided is in quarantine." }
+        from "docs/how-to/admit.md" fix "decide again under another policy; two people together can release it"
+    KindNotAdmitted "kind-not-admitted" Deny { "Nothing of this kind may go into a machine here." }
+        from "policies/admission.rego" fix "add the kind to kinds in [admission] if machines here need it"
+    BreakGlassInvalid "break-glass-invalid" Deny { "The override is malformed, or not signed by two of the people whom this node pins for it." }
+        from "docs/adr/0005-tickets-and-permits.md" fix "have two people sign the same statement, each with a key named in [[admission.break-glass]]"
+    BreakGlassExpired "break-glass-expired" Deny { "The override's time has passed, or it claims more time than this node grants." }
+        from "docs/adr/0005-tickets-and-permits.md" fix "have two people sign a new one; break-glass-validity in [admission] is the longest that is granted"
+    BreakGlassMismatch "break-glass-mismatch" Deny { "The override is for another machine or other artifacts." }
+        from "docs/adr/0005-tickets-and-permits.md" fix "an override names its machine and each digest; have two people sign one for this case"
+    SecondPersonRequired "second-person-required" Deny { "Whoever asks for an act that needs two people cannot approve it." }
+        from "docs/how-to/admit.md" fix "let somebody else approve it"
+    ProposalExpired "proposal-expired" Deny { "The act that was to be approved has no time left, or asks for more time than is granted." }
+        from "docs/how-to/admit.md" fix "ask again, for a shorter time"
+
     // Decisions
     DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }
         from "SLSA verification summary; docs/how-to/decisions.md" fix "decide again and write a new one with --vsa-out"

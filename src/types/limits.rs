@@ -162,3 +162,11 @@ pub const KERNEL_COMMAND_LINE_BYTES: usize = 2_047;
 pub const MONITOR_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// What a guest's serial console may write before the older half is dropped.
 pub const CONSOLE_LOG_BYTES: u64 = 1024 * 1024;
+/// An admission ticket or an override.
+pub const TICKET_BYTES: u64 = 1024 * 1024;
+/// Artifacts of one machine.
+pub const TICKET_ARTIFACTS: usize = 256;
+/// Files of evidence for one image.
+pub const ADMISSION_EVIDENCE_FILES: usize = 1_000;
+/// Signers of an admission configuration.
+pub const ADMISSION_SIGNERS: usize = 1_000;

@@ -3,6 +3,7 @@
 
 mod code;
 mod digest;
+pub mod duration;
 pub mod limits;
 mod reason;
 pub mod step;

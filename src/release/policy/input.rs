@@ -28,6 +28,8 @@ pub struct InputSubject {
     pub name: String,
     /// Algorithm name to lower-case hex, as in-toto writes it.
     pub digest: BTreeMap<String, String>,
+    /// What it is to a machine, by `ArtifactKind::name`, where it is asked whether it may boot.
+    pub kind: Option<String>,
 }
 
 /// What the caller asked for, by the names of the flags.
@@ -69,6 +71,8 @@ pub struct Expected {
     pub policy_digest: Option<String>,
     /// The verifiers whose summaries are accepted; empty where none is.
     pub verifier_ids: Vec<String>,
+    /// The kinds of artifact that may boot; empty where all may.
+    pub kinds: Vec<String>,
 }
 
 /// The trust root of the run.

@@ -51,6 +51,7 @@ pub(super) fn question(input: &Value) -> Digest {
     let there = |pointer: &str| at(pointer).as_object().is_some_and(|document| !document.is_empty());
     let read = json!({
         "expected": at("/expected"),
+        "kind": at("/subject/kind"),
         "signatures": signatures,
         "signed": signed,
         "sbom": there("/facts/sbom"),
@@ -84,8 +85,10 @@ mod tests {
     use crate::release::policy::{PolicySet, builtin};
 
     /// The members of the input that [`question`] leaves out. No embedded policy of these sets may name one.
-    const UNREAD: [&str; 9] = [
-        "input.subject",
+    const UNREAD: [&str; 11] = [
+        "input.subject.",
+        "\"subject\", \"name\"",
+        "\"subject\", \"digest\"",
         ".times",
         ".logs",
         ".payload_digest",

@@ -142,7 +142,7 @@ fn read_statement(envelope: &Envelope) -> Result<Statement, Reason> {
 }
 
 /// The codes that say "this is good evidence, for something else": another bundle may still answer.
-fn is_about_something_else(reason: &Reason) -> bool {
+pub fn is_about_something_else(reason: &Reason) -> bool {
     matches!(
         reason.code.known(),
         Some(
