@@ -408,10 +408,6 @@ codes! {
         from "docs/reference/admission.md" fix "use the latest ticket; an older one may permit what was taken away since"
     ImageUnadmitted "image-unadmitted" Deny { "The node has not itself allowed an artifact of the machine, here and now." }
         from "docs/adr/0005-tickets-and-permits.md" fix "see the reasons beside this one; debvisor admit IMAGE says the same before anything is started"
-    ImageChanged "image-changed" Deny { "The stored bytes are not the ones that were decided about." }
-        from "docs/threat-model.md, admission" fix "import the image again; if it changes again, somebody writes to the store"
-    ImageQuarantined "image-quarantined" Deny { "The artifact's digest is in quarantine." }
-        from "docs/how-to/admit.md" fix "use another image; two people together can release it"
     SignerQuarantined "signer-quarantined" Deny { "Somebody who vouches for the artifact is in quarantine." }
         from "docs/how-to/admit.md" fix "have the artifact signed by somebody else; two people together can release the signer"
     PolicyQuarantined "policy-quarantined" Deny { "The policy that decided is in quarantine." }
