@@ -45,6 +45,8 @@ pub struct Environment {
     pub key_password: Option<Secret>,
     /// `XDG_CONFIG_HOME`, else `$HOME/.config`, with `debvisor` below it: the user's policies and trust.
     pub config_dir: Option<PathBuf>,
+    /// `DOCKER_CONFIG`, else `$HOME/.docker`: where `docker login` keeps credentials for registries.
+    pub docker_config: Option<PathBuf>,
     /// `XDG_CACHE_HOME`, else `$HOME/.cache`, with `debvisor` below it: what can be fetched again.
     pub cache_dir: Option<PathBuf>,
     /// The GitHub Actions job that this run is a step of (`GITHUB_ACTIONS` is `true`).
@@ -129,6 +131,7 @@ impl Environment {
             source_date_epoch: text("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok()),
             key_password: secret("DEBVISOR_KEY_PASSWORD").or_else(|| secret("COSIGN_PASSWORD")),
             config_dir: below("XDG_CONFIG_HOME", ".config"),
+            docker_config: path("DOCKER_CONFIG").or_else(|| home.as_ref().map(|home| home.join(".docker"))),
             cache_dir: below("XDG_CACHE_HOME", ".cache"),
             github_actions: (text("GITHUB_ACTIONS").as_deref() == Some("true")).then(GithubActions::read),
             gitlab_ci: (text("GITLAB_CI").as_deref() == Some("true")).then(GitlabCi::read),

@@ -1,4 +1,5 @@
-//! `debvisor gate DIR`: a whole release in one run. A directory in, one report out that names every refused file.
+//! `debvisor gate DIR | oci://REF`: a whole release in one run. A directory, or an image with what is attached to it,
+//! in; one report out that names every refused file.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use rayon::prelude::*;
 use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::policy::FolderArgs;
 use super::progress::{self, Seen};
+use super::registry::{self, Found, RegistryArgs};
 use super::sigstore::{self, UsableRoot};
 use super::vsa::{self, VsaArgs};
 use super::{Context, Ended, UsageError, expect, report};
@@ -24,8 +26,8 @@ use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The release's directory (docs/reference/release-layout.md)
-    #[arg(value_name = "DIR")]
+    /// The release's directory (docs/reference/release-layout.md), or an image with what is attached to it
+    #[arg(value_name = "DIR|oci://REF")]
     target: String,
     /// Further evidence from outside of the directory: a Sigstore bundle, or JSON Lines of them; repeatable
     #[arg(long, value_name = "FILE")]
@@ -38,6 +40,8 @@ pub(super) struct Args {
     openpgp: OpenpgpArgs,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
     /// The policy: a name, or a Rego file or directory, which comes on top of release; `bundle:NAME` is the installed
     /// trust bundle's
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
@@ -76,7 +80,7 @@ impl Requirement {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
-    let dir = directory(&args.target)?;
+    let target = Target::open(args, context)?;
     let openpgp = args.openpgp.expectations(context.now)?;
     let summaries = args.vsa.writer(context)?;
     let mut unanswered = Vec::new();
@@ -140,7 +144,11 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         policy: &says,
         now: context.now,
     };
-    let mut report = examine(&dir, further, &revocations.algorithms(), &question, context);
+    let mut report = match target {
+        Target::Directory(dir) => examine(&dir, further, &revocations.algorithms(), &question, context),
+        Target::Image(Ok(found)) => examine_image(*found, further, &question),
+        Target::Image(Err(reason)) => Report::new(named(std::slice::from_ref(&reason)), vec![reason], context.now),
+    };
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
     decided(&report, summaries.as_ref(), context)
@@ -169,7 +177,33 @@ fn signer_alone(expectations: &Expectations) -> Expectations {
     }
 }
 
-/// The one kind of target that this version gates. The others are told apart, so that nobody searches for a typo.
+/// What is gated.
+enum Target {
+    Directory(PathBuf),
+    /// An image with what is attached to it, or why it could not be had.
+    Image(Result<Box<Found>, Reason>),
+}
+
+impl Target {
+    fn open(args: &Args, context: &Context) -> anyhow::Result<Self> {
+        if registry::reference_in(&args.target).is_none() {
+            return directory(&args.target).map(Self::Directory);
+        }
+        let found = registry::find(&args.target, &args.registry, args.trust.offline, context)?;
+        Ok(Self::Image(found.map(Box::new).map_err(|reason| reason.subject(&*args.target))))
+    }
+}
+
+/// Judges an image as a release of one artifact.
+fn examine_image(found: Found, further: Vec<Offered>, question: &Question<'_>) -> Report {
+    let Found { artifact, reference, mut offered, documents, reasons } = found;
+    offered.extend(further);
+    let mut report = gate::image::judge(&gate::image::Image { artifact, offered, documents, reasons }, question);
+    report.images = vec![reference];
+    report
+}
+
+/// The other kind of target that this version gates. The others are told apart, so that nobody searches for a typo.
 fn directory(target: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(target);
     if path.is_file() {
@@ -179,10 +213,10 @@ fn directory(target: &str) -> anyhow::Result<PathBuf> {
         );
         return Err(error.into());
     }
-    let is_reference = target.starts_with("oci://") || (target.contains('@') && target.contains('/'));
+    let is_reference = target.contains('@') && target.contains('/');
     if is_reference && !path.exists() {
         let error = UsageError::new(
-            format!("`{target}` is not a directory, and this version gates directories only"),
+            format!("`{target}` is not a directory, and this version gates directories and images only"),
             "fetch the release's files into a directory and name that: debvisor gate DIR",
         );
         return Err(error.into());

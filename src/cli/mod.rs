@@ -23,6 +23,7 @@ mod output;
 mod policy;
 mod progress;
 mod provenance;
+mod registry;
 pub mod report;
 mod sbom;
 mod sign;

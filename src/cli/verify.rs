@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::expect::{self, OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::policy::FolderArgs;
+use super::registry::{self, Found, RegistryArgs};
 use super::sigstore::{self, UsableRoot};
 use super::vsa::{self, VsaArgs};
 use super::{Context, Ended, UsageError, progress, report};
@@ -15,6 +16,7 @@ use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink, Subject};
 use crate::release::collect::files::read_evidence;
 use crate::release::decision::{Decision, Report, SubjectReport};
 use crate::release::evidence::openpgp::{ArtifactHasher, ArtifactHashes, DetachedSignatures, Keyring};
+use crate::release::gate::image::sha256_alone;
 use crate::release::policy::PolicySet;
 use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
 use crate::release::trust::revocation::Revocations;
@@ -25,7 +27,8 @@ use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files, or digests as sha256:HEX or sha512:HEX
+    /// Files, digests as sha256:HEX or sha512:HEX, or images as oci://REGISTRY/REPOSITORY@sha256:HEX with what is
+    /// attached to them; a tag is resolved to its digest first
     #[arg(value_name = "SUBJECT", required = true)]
     subjects: Vec<String>,
     /// A Sigstore bundle, or JSON Lines of them; repeatable
@@ -42,6 +45,8 @@ pub(super) struct Args {
     openpgp: OpenpgpArgs,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
     /// The policy set: a built-in name, a Rego file or directory, or `bundle:NAME` of the installed trust bundle
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
     policy: String,
@@ -77,7 +82,9 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     // Without the key that was asked for, every bundle would seem to be by somebody else: a "no" that is not true.
     let key_is_missing = args.signer.key.is_some() && key.is_none();
     let expectations = sigstore::expectations(&args.signer, &args.provenance, &args.trust, key)?;
-    let root = (!args.bundle.is_empty()).then(|| UsableRoot::select(&args.trust, installed.as_ref(), context));
+    let images = find_images(args, context)?;
+    let asks_sigstore = !args.bundle.is_empty() || !images.is_empty();
+    let root = asks_sigstore.then(|| UsableRoot::select(&args.trust, installed.as_ref(), context));
     let root = root.and_then(|root| kept(root, &mut refused));
     let keyring = kept(args.openpgp.keyring(installed.as_ref()), &mut refused).flatten();
     let signatures = read_signatures(args, &mut refused)?;
@@ -86,6 +93,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
 
     let question = Question {
         offered: Index::new(&offered),
+        images: &images,
         // A run whose evidence was refused as a whole has its answer; what is left is only to name the subjects.
         verifier: root
             .as_ref()
@@ -122,6 +130,12 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     report = Report { warnings, ..Report::new(subjects, reasons, report.decided_at) };
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
+    report.images = args
+        .subjects
+        .iter()
+        .filter_map(|subject| images.get(subject)?.as_ref().ok())
+        .map(|found| found.reference.clone())
+        .collect();
     finish(&report, summaries.as_ref(), context)
 }
 
@@ -131,6 +145,18 @@ fn finish(report: &Report, summaries: Option<&vsa::Writer>, context: &Context) -
     }
     report::print(report, context)?;
     Ok(Ended::Decided(report.decision))
+}
+
+/// Asks the registries once, whatever comes of the rest.
+type Images = HashMap<String, Result<Found, Reason>>;
+
+fn find_images(args: &Args, context: &Context) -> anyhow::Result<Images> {
+    let mut images = Images::new();
+    for subject in args.subjects.iter().filter(|subject| registry::reference_in(subject).is_some()) {
+        let found = registry::find(subject, &args.registry, args.trust.offline, context)?;
+        images.insert(subject.clone(), found);
+    }
+    Ok(images)
 }
 
 fn kept<T>(outcome: Result<T, Reason>, refused: &mut Vec<Reason>) -> Option<T> {
@@ -208,6 +234,8 @@ impl<'a> Index<'a> {
 /// Everything that is asked of each subject alike.
 struct Question<'a> {
     offered: Index<'a>,
+    /// The subjects that are images, with what is attached to them.
+    images: &'a Images,
     verifier: Option<Verifier<'a>>,
     expectations: &'a Expectations,
     signatures: Vec<SignatureOf>,
@@ -237,9 +265,11 @@ impl Question<'_> {
             }
         };
         let mut facts = Facts::default();
-        let mut reasons = Vec::new();
+        let image = self.images.get(subject).and_then(|found| found.as_ref().ok());
+        let mut reasons = image.map(|image| image.reasons.clone()).unwrap_or_default();
         if let Some(verifier) = &self.verifier {
-            let about = self.offered.about(&artifact);
+            let mut about = self.offered.about(&artifact);
+            about.extend(image.iter().flat_map(|image| &image.offered));
             if about.is_empty() && !self.offered.all.is_empty() {
                 reasons.push(Reason::new(
                     Code::SubjectMismatch,
@@ -264,7 +294,11 @@ impl Question<'_> {
             reasons.extend(refused);
         }
         if reasons.is_empty() && facts.signatures().is_empty() && !self.refused {
-            reasons.push(Reason::new(Code::EvidenceMissing, "no evidence was given for this artifact"));
+            reasons.push(match image {
+                None => Reason::new(Code::EvidenceMissing, "no evidence was given for this artifact"),
+                Some(_) => Reason::new(Code::EvidenceMissing, "nothing that could be judged is attached to this image")
+                    .hint("sign it: debvisor sign oci://REF, by digest"),
+            });
         }
         reasons.extend(revoked(&artifact, &facts, &self.revocations));
         if !reasons.is_empty() || self.refused {
@@ -289,7 +323,11 @@ impl Question<'_> {
         };
         let subject = SubjectReport {
             name: artifact.name.clone(),
-            digest: artifact.digest_set(),
+            digest: if registry::reference_in(&artifact.name).is_some() {
+                sha256_alone(artifact)
+            } else {
+                artifact.digest_set()
+            },
             decision,
             facts: facts.to_json(),
         };
@@ -298,6 +336,11 @@ impl Question<'_> {
 
     /// Reads a subject's bytes once, through everything that wants them.
     fn read(&self, subject: &str, bar: &ProgressBar) -> Result<(Artifact, Option<ArtifactHashes>), Reason> {
+        match self.images.get(subject) {
+            Some(Ok(found)) => return Ok((found.artifact.clone(), None)),
+            Some(Err(reason)) => return Err(reason.clone()),
+            None => {}
+        }
         let path = match Subject::parse(subject) {
             Subject::Digest(digest) => return Ok((Artifact::new(subject, [digest]), None)),
             Subject::Path(path) => path,

@@ -78,9 +78,12 @@ pub async fn fetch(service: &str, request: RequestBuilder) -> Result<Vec<u8>, Se
     if status.is_success() {
         return Ok(body);
     }
-    let text = String::from_utf8_lossy(&body);
-    // A stranger's words on their way to a terminal: letters, digits and ASCII's punctuation, nothing that steers one.
-    let plain = |letter: &char| letter.is_alphanumeric() || letter.is_ascii_punctuation() || *letter == ' ';
-    let message = text.chars().filter(plain).take(MESSAGE_CHARS).collect();
-    Err(ServiceError::Refused { service: service.to_owned(), status, message, location })
+    Err(ServiceError::Refused { service: service.to_owned(), status, message: plain(&body), location })
+}
+
+/// The beginning of a stranger's words on their way to a terminal: letters, digits and ASCII's punctuation, nothing
+/// that steers one.
+pub(super) fn plain(body: &[u8]) -> String {
+    let is_plain = |letter: &char| letter.is_alphanumeric() || letter.is_ascii_punctuation() || *letter == ' ';
+    String::from_utf8_lossy(body).chars().filter(is_plain).take(MESSAGE_CHARS).collect()
 }

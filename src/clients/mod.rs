@@ -5,6 +5,7 @@ use std::time::Duration;
 pub mod answer;
 pub mod fulcio;
 pub mod oidc;
+pub mod registry;
 pub mod rekor;
 pub mod tsa;
 pub mod tuf;
@@ -29,13 +30,17 @@ fn service(timeout: Duration) -> reqwest::Result<reqwest::Client> {
 
 /// Whether a secret that is sent to this address stays one: it goes through TLS, or never leaves this machine.
 fn is_private(url: &url::Url) -> bool {
-    url.scheme() == "https"
-        || match url.host() {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        }
+    url.scheme() == "https" || is_loopback(url)
+}
+
+/// Whether an address is on this very machine.
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 /// What every client has: rustls with aws-lc-rs, the system's authorities and, where an image has none, Mozilla's.

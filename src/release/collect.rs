@@ -2,4 +2,5 @@
 
 pub mod files;
 pub mod sbom;
+pub mod image;
 pub mod trust_root;

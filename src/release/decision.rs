@@ -73,6 +73,20 @@ pub struct TrustRootReference {
     pub age_days: Option<i64>,
 }
 
+/// What a reference to an image was resolved to; the decision is about this digest and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageReference {
+    /// The subject's name.
+    pub subject: String,
+    /// Registry, repository and digest: what to run.
+    pub reference: String,
+    /// The media type of the manifest or index.
+    pub media_type: String,
+    /// The platforms that an index has manifests for, as `linux/arm64/v8`; empty for a single image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
+}
+
 /// The whole answer of a run. `--format json` is this value as it stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -87,6 +101,9 @@ pub struct Report {
     pub warnings: Vec<Reason>,
     /// The facts of the first subject, for the common run over one.
     pub facts: serde_json::Value,
+    /// The images among the subjects: what their references were resolved to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageReference>,
     /// The policy that decided, where one was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyReference>,
@@ -106,6 +123,16 @@ impl Report {
         }
         let decision = Decision::from_reasons(&reasons);
         let facts = subjects.first().map_or(serde_json::Value::Null, |subject| subject.facts.clone());
-        Self { decision, subjects, reasons, warnings: Vec::new(), facts, policy: None, trust_root: None, decided_at }
+        Self {
+            decision,
+            subjects,
+            reasons,
+            warnings: Vec::new(),
+            facts,
+            images: Vec::new(),
+            policy: None,
+            trust_root: None,
+            decided_at,
+        }
     }
 }

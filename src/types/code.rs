@@ -425,6 +425,20 @@ codes! {
     ProposalExpired "proposal-expired" Deny { "The act that was to be approved has no time left, or asks for more time than is granted." }
         from "docs/how-to/admit.md" fix "ask again, for a shorter time"
 
+    // Registries
+    RegistryUnreachable "registry-unreachable" Undecided { "The registry could not be reached, or failed." }
+        from "OCI distribution specification 1.1" fix "check the address and the network; --registry-cacert names a private authority"
+    RegistryRefused "registry-refused" Undecided { "The registry refused the credentials, or gave none access to this repository." }
+        from "OCI distribution specification 1.1, authentication" fix "log in with docker login, or give --registry-username and --registry-password"
+    ImageMissing "image-missing" Undecided { "The registry has no such repository, tag, manifest or blob." }
+        from "OCI distribution specification 1.1, pull" fix "check the reference; a private registry hides what you may not read"
+    RegistryDigest "registry-digest" Deny { "The registry gave other bytes than the digest names." }
+        from "OCI image specification 1.1, descriptor" fix "do not use this registry until it is known why; fetch the image from another"
+    ImageMalformed "image-malformed" Deny { "A manifest, an index or a list of referrers has not the form of its kind." }
+        from "OCI image specification 1.1" fix "push the image or the attachment again with a current tool"
+    SimpleSigningMalformed "simple-signing-malformed" Deny { "A cosign signature's payload, certificate or log entry has not its form." }
+        from "cosign, SIGNATURE_SPEC.md" fix "sign the image again: debvisor sign oci://REF"
+
     // Decisions
     DecisionExpired "decision-expired" Deny { "The summary attestation's own time limit has passed." }
         from "SLSA verification summary; docs/how-to/decisions.md" fix "decide again and write a new one with --vsa-out"

@@ -170,3 +170,24 @@ pub const TICKET_ARTIFACTS: usize = 256;
 pub const ADMISSION_EVIDENCE_FILES: usize = 1_000;
 /// Signers of an admission configuration.
 pub const ADMISSION_SIGNERS: usize = 1_000;
+/// A manifest, an index or a list of referrers of a registry.
+pub const REGISTRY_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
+/// Pages of one list of referrers.
+pub const REFERRER_PAGES: usize = 50;
+/// Referrers of one image that are looked at.
+pub const REFERRERS: usize = 1_000;
+/// Everything that is attached to one image, all together.
+pub const IMAGE_EVIDENCE_BYTES: u64 = 256 * 1024 * 1024;
+/// Manifests of an index, or layers of a manifest.
+pub const IMAGE_PARTS: usize = 10_000;
+/// One layer of an image that is fetched.
+pub const IMAGE_BLOB_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// How long one exchange with a registry may take when `--timeout` does not say, in milliseconds; a layer may take
+/// longer, as long as it goes on.
+pub const REGISTRY_EXCHANGE_MS: u64 = 60_000;
+/// The longest wait that a registry's `Retry-After` may ask for, in milliseconds.
+pub const REGISTRY_RETRY_MS: u64 = 20_000;
+/// Docker's configuration, and what a credential helper answers.
+pub const DOCKER_CONFIG_BYTES: u64 = 1024 * 1024;
+/// How long a credential helper may take, in milliseconds.
+pub const CREDENTIAL_HELPER_MS: u64 = 30_000;

@@ -133,6 +133,12 @@ fn write_decision(decision: Decision, what: &str, out: &mut dyn Write) -> io::Re
 
 /// What the decision rests on: the policy and the trust root.
 fn write_basis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    for image in &report.images {
+        write_line("image", &image.reference, out)?;
+        if !image.platforms.is_empty() {
+            write_line("platforms", &image.platforms.join(", "), out)?;
+        }
+    }
     if let Some(policy) = &report.policy {
         write_line("policy", &format!("{} ({})", policy.name, policy.digest), out)?;
     }

@@ -1,5 +1,6 @@
 //! Makes evidence: private keys, and what is signed with them.
 
+pub mod attach;
 pub mod bundle;
 pub mod key;
 pub mod provenance;

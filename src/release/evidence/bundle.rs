@@ -80,6 +80,18 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// Reads an envelope that stands by itself, outside of a bundle.
+    ///
+    /// # Errors
+    /// The first reason why it is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Reason> {
+        if bytes.len() as u64 > limits::BUNDLE_BYTES {
+            let message = format!("an envelope has at most {} bytes, not {}", limits::BUNDLE_BYTES, bytes.len());
+            return Err(Reason::new(Code::InputTooLarge, message));
+        }
+        read_envelope(json::parse(bytes, Code::MalformedBundle)?)
+    }
+
     /// The bytes that DSSE signs (DSSE protocol, "PAE").
     pub fn pre_authentication_encoding(&self) -> Vec<u8> {
         pre_authentication_encoding(&self.payload_type, &self.payload)

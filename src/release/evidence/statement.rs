@@ -13,6 +13,9 @@ use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 /// The one payload type that an attestation's envelope may have.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
+/// The predicate type under which cosign signs an image: the statement says nothing but that its subject is signed.
+pub const IMAGE_SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
+
 /// A statement, sound in form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statement {

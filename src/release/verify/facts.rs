@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::release::evidence::statement::IMAGE_SIGNATURE;
+
 /// Everything proved about one artifact. Serialized, it is `input.facts` of a policy and `facts` of a report.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Facts {
@@ -30,12 +32,14 @@ impl Facts {
         &self.documents
     }
 
-    /// Whether an expected signer vouches for these very bytes: by a signature over them, by provenance of them, or by
-    /// a signature over a list that names them. An attestation of any other type says something about an artifact
+    /// Whether an expected signer vouches for these very bytes: by a signature over them, be it in cosign's form of a
+    /// statement that says no more, by provenance of them, or by a signature over a list that names them. An attestation of any other type says something about an artifact
     /// without standing in for it: a report of its flaws is signed too.
     pub fn is_vouched_for(&self) -> bool {
         let stands_in = |signature: &Signature| {
-            signature.attestation.as_ref().is_none_or(|attestation| attestation.provenance.is_some())
+            signature.attestation.as_ref().is_none_or(|attestation| {
+                attestation.provenance.is_some() || attestation.predicate_type == IMAGE_SIGNATURE
+            })
         };
         self.signatures.iter().any(stands_in) || self.checksums.iter().any(|listing| listing.signed)
     }

@@ -25,10 +25,12 @@ use crate::release::evidence::certificate::Certificate;
 use crate::release::evidence::key::PublicKey;
 use crate::release::evidence::log_entry::{Covers, LoggedBody, LoggedVerifier};
 use crate::release::evidence::provenance::{Claims, SummaryClaims};
+use crate::release::evidence::simple_signing::Payload;
 use crate::release::evidence::statement::{PAYLOAD_TYPE, Statement, Subject};
 use crate::release::trust::root::TrustRoot;
 use crate::types::{Code, Digest, DigestAlgorithm, Reason};
 
+mod attached;
 mod certificate;
 mod expect;
 mod facts;
@@ -64,6 +66,8 @@ type CheckedCertificates = HashMap<(Digest, Vec<Timestamp>), Result<(), Reason>>
 pub struct Offered {
     name: String,
     bundle: Bundle,
+    /// What was signed in the artifact's place, where that is a text which names it.
+    payload: Option<(Payload, Artifact)>,
     statement: Option<Result<Statement, Reason>>,
     /// Bodies of the log entries, read once.
     bodies: Vec<Result<LoggedBody, Reason>>,
@@ -101,7 +105,7 @@ impl Offered {
                 .collect(),
             (Content::Envelope(_), _) => Vec::new(),
         };
-        Self { name: name.into(), bundle, statement, bodies, claimed, verified: OnceLock::new() }
+        Self { name: name.into(), bundle, payload: None, statement, bodies, claimed, verified: OnceLock::new() }
     }
 
     /// The name that reports use.
@@ -118,15 +122,15 @@ impl Offered {
     pub fn digest_algorithms(&self) -> BTreeSet<DigestAlgorithm> {
         let logged = self.bodies.iter().filter_map(|body| body.as_ref().ok()).map(|body| body.digest.algorithm());
         let mut algorithms: BTreeSet<_> = self.claimed.iter().map(Digest::algorithm).collect();
-        if matches!(self.bundle.content, Content::Message { .. }) {
+        if self.is_message() {
             algorithms.extend(logged);
         }
         algorithms
     }
 
-    /// Whether it signs the artifact itself and not a statement about it.
+    /// Whether it signs the artifact itself and not a statement or another text about it.
     pub const fn is_message(&self) -> bool {
-        matches!(self.bundle.content, Content::Message { .. })
+        matches!(self.bundle.content, Content::Message { .. }) && self.payload.is_none()
     }
 }
 
@@ -210,6 +214,7 @@ impl<'a> Verifier<'a> {
 
     fn signature(&self, artifact: &Artifact, offer: &Offered) -> Result<Signature, Reason> {
         let (verified, attestation) = match (&offer.bundle.content, &offer.statement) {
+            _ if offer.payload.is_some() => (self.payload(artifact, offer)?, None),
             (Content::Envelope(envelope), Some(statement)) => {
                 let verified = offer.verified.get_or_init(|| self.verified(offer, None)).clone()?;
                 let statement = statement.as_ref().map_err(Clone::clone)?;
@@ -292,16 +297,20 @@ impl<'a> Verifier<'a> {
         }
 
         // (8): the signature itself.
-        let fits = match &bundle.content {
+        let outcome = match &bundle.content {
             Content::Envelope(envelope) => envelope_signature(&key, envelope),
             Content::Message { digest, signature } => {
                 let artifact = artifact.ok_or_else(|| {
                     Reason::new(Code::InternalError, "a message signature was judged without its artifact")
                 })?;
-                message_signature(&key, artifact, digest.as_ref(), &offer.claimed, signature)
+                if offer.payload.is_some() {
+                    attached::payload_signature(&key, artifact, signature)
+                } else {
+                    message_signature(&key, artifact, digest.as_ref(), &offer.claimed, signature)
+                }
             }
         };
-        fits.map_err(|reason| self.by_another_key(offer).unwrap_or(reason))?;
+        outcome.map_err(|reason| self.by_another_key(offer).unwrap_or(reason))?;
 
         // (9): the log speaks of this very bundle.
         for (position, body) in offer.bodies.iter().enumerate() {
@@ -565,20 +574,23 @@ fn no_key_given() -> Reason {
 
 /// Step 8 for an envelope: the signature is over the pre-authentication encoding, never over the payload.
 fn envelope_signature(key: &PublicKey, envelope: &Envelope) -> Result<(), Reason> {
-    let message = envelope.pre_authentication_encoding();
-    let own = key.verify(&message, &envelope.signature);
-    // Clients that sign with SHA-256 whatever the curve are common; the digest is not the signer's secret.
-    let also = || match key.digest() {
-        Some(digest) if digest != DigestAlgorithm::Sha256 => {
-            key.verify_with(DigestAlgorithm::Sha256, &message, &envelope.signature).is_ok()
-        }
-        _ => false,
-    };
-    if own.is_ok() || also() {
+    if fits(key, &envelope.pre_authentication_encoding(), &envelope.signature) {
         return Ok(());
     }
     Err(Reason::new(Code::SignatureInvalid, "the envelope's signature does not fit its payload and key")
         .location("dsseEnvelope.signatures[0].sig"))
+}
+
+/// Whether a signature is this key's over a message.
+fn fits(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    // Clients that sign with SHA-256 whatever the curve are common; the digest is not the signer's secret.
+    let also = || match key.digest() {
+        Some(digest) if digest != DigestAlgorithm::Sha256 => {
+            key.verify_with(DigestAlgorithm::Sha256, message, signature).is_ok()
+        }
+        _ => false,
+    };
+    key.verify(message, signature).is_ok() || also()
 }
 
 /// Step 8 for a message signature.
