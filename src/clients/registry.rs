@@ -186,8 +186,9 @@ impl Repository {
             addresses.truncate(1);
         }
         let mut failure = None;
+        let last = addresses.last().cloned();
         for base in addresses {
-            match wire.probe(&base).await {
+            match wire.probe(&base, last.as_ref() == Some(&base)).await {
                 Ok(challenge) => {
                     let auth = Auth::new(host, &base, challenge, options.credentials, options.allow_http)?;
                     let name = format!("{}/{}", reference.registry(), reference.repository());

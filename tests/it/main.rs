@@ -18,6 +18,7 @@ mod openpgp;
 mod policy;
 mod provenance;
 mod reference;
+mod registry;
 mod report;
 mod sbom;
 mod signing;

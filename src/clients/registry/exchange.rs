@@ -73,10 +73,11 @@ impl Wire {
     }
 
     /// Asks the registry at this address how it wants to be asked.
-    pub(super) async fn probe(&self, base: &Url) -> Result<Challenge, RegistryError> {
+    /// Where there is another address to try, no connection is answer enough.
+    pub(super) async fn probe(&self, base: &Url, is_last: bool) -> Result<Challenge, RegistryError> {
         let what = format!("interface at {base}");
         let url = crate::clients::below(base, "v2/");
-        let response = self.patiently(|| self.client.get(url.clone()).timeout(self.timeout)).await?;
+        let response = self.patiently(|| self.client.get(url.clone()).timeout(self.timeout), is_last).await?;
         match response.status() {
             status if status.is_success() => Ok(Challenge::None),
             StatusCode::UNAUTHORIZED => {
@@ -135,7 +136,7 @@ impl Wire {
                 }
                 if ask.timed { request.timeout(self.timeout) } else { request }
             };
-            let response = self.patiently(build).await?;
+            let response = self.patiently(build, true).await?;
             let status = response.status();
             let may_follow = ask.method == Method::GET || ask.method == Method::HEAD;
             if status.is_redirection() && may_follow {
@@ -169,7 +170,11 @@ impl Wire {
     }
 
     /// Sends, and again a little later where that may help: no connection, or a registry that says so.
-    async fn patiently(&self, build: impl Fn() -> reqwest::RequestBuilder) -> Result<Response, RegistryError> {
+    async fn patiently(
+        &self,
+        build: impl Fn() -> reqwest::RequestBuilder,
+        reconnects: bool,
+    ) -> Result<Response, RegistryError> {
         let mut pause = PAUSE;
         let mut tries = 0;
         loop {
@@ -178,7 +183,7 @@ impl Wire {
             let wait = match &outcome {
                 Ok(response) if is_for_later(response.status()) => asked_wait(response).unwrap_or(pause),
                 // What was sent may have arrived unless there was no connection at all.
-                Err(error) if error.is_connect() => pause,
+                Err(error) if error.is_connect() && reconnects => pause,
                 _ => Duration::MAX,
             };
             if tries >= TRIES || wait > Duration::from_millis(limits::REGISTRY_RETRY_MS) {
@@ -223,7 +228,7 @@ impl Wire {
         what: &str,
         build: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<Vec<u8>, RegistryError> {
-        let response = self.patiently(|| build(&self.client).timeout(self.timeout)).await?;
+        let response = self.patiently(|| build(&self.client).timeout(self.timeout), true).await?;
         if !response.status().is_success() {
             return Err(self.refused(what, response).await);
         }

@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use crate::release::artifact::Artifact;
 use crate::release::evidence::bundle::{Bundle, Content, Envelope, Material, Version};
 use crate::release::evidence::certificate::Certificate;
+use crate::release::evidence::json::base64_bytes;
 use crate::release::evidence::key::PublicKey;
 use crate::release::evidence::log_entry::{Covers, LoggedBody, LoggedVerifier};
 use crate::release::evidence::provenance::{Claims, SummaryClaims};
@@ -411,17 +412,25 @@ impl<'a> Verifier<'a> {
         Ok(key)
     }
 
-    /// Says so where a signature does not fit the key that was given because the log knows it as another key's.
+    /// Says so where a signature does not fit the key that was given because the log knows it as another key's, or it
+    /// says so itself. Nothing is believed by this: a forgery that names another key is by nobody who was asked for.
     fn by_another_key(&self, offer: &Offered) -> Option<Reason> {
         let given = self.expectations.key.as_ref()?;
-        let other = logged_keys(offer).find(|spki| *spki != given.spki())?;
-        Some(
-            Reason::new(
-                Code::KeyMismatch,
-                format!("it was signed by the key {}, and {} was given", Digest::sha256(other), given.fingerprint()),
-            )
-            .location("verificationMaterial.publicKey"),
-        )
+        let hinted = match &offer.bundle.material {
+            Material::PublicKey { hint } => hinted_key(hint),
+            Material::Certificate { .. } => None,
+        };
+        let logged = logged_keys(offer).map(Digest::sha256);
+        let other = logged.chain(hinted).find(|key| *key != given.fingerprint());
+        let message = match other {
+            Some(other) => format!("it was signed by the key {other}, and {} was given", given.fingerprint()),
+            // Of such a signature nobody says whose it is, and an image may have those of many keys.
+            None if offer.payload.is_some() && offer.bundle.entries.is_empty() => {
+                format!("the signature is not by the key {}", given.fingerprint())
+            }
+            None => return None,
+        };
+        Some(Reason::new(Code::KeyMismatch, message).location("verificationMaterial.publicKey"))
     }
 
     /// Step 10 for a statement.
@@ -565,6 +574,11 @@ fn logged_keys(offer: &Offered) -> impl Iterator<Item = &[u8]> {
         LoggedVerifier::PublicKey(spki) => Some(spki.as_slice()),
         LoggedVerifier::Certificate(_) => None,
     })
+}
+
+/// The key that a hint names, where it is base64 over the digest of a key, as sigstore's clients write it.
+fn hinted_key(hint: &str) -> Option<Digest> {
+    Digest::new(DigestAlgorithm::Sha256, &base64_bytes::decode(hint)?).ok()
 }
 
 fn no_key_given() -> Reason {

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 /// What was asked.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// The path with its query.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Header fields, by their names in lower case.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What is answered.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Body {
         status: u16,
         kind: &'static str,
@@ -38,13 +38,13 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    pub(super) fn json(status: u16, body: &serde_json::Value) -> Self {
+    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
         Self::Body { status, kind: "application/json", body: body.to_string().into_bytes(), location: None }
     }
 }
 
 /// Serves at an address of its own, which is returned without a slash at its end.
-pub(super) fn serve(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> String {
+pub(crate) fn serve(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(answer);
@@ -59,7 +59,7 @@ pub(super) fn serve(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) 
 }
 
 /// An address at which nobody listens.
-pub(super) fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

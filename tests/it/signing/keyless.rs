@@ -44,14 +44,14 @@ pub(super) fn accepted(desk: &Desk, bundle: &str, identity: &str, issuer: &str) 
 }
 
 /// The services as flags: the log of version 1.
-pub(super) fn flags(services: &Services) -> Vec<String> {
+pub(crate) fn flags(services: &Services) -> Vec<String> {
     ["--fulcio-url", &services.fulcio, "--rekor-url", &services.rekor, "--trusted-root", "root.json"]
         .map(str::to_owned)
         .into()
 }
 
 /// The services as flags: the log of version 2, with the clock that it needs.
-pub(super) fn flags2(services: &Services) -> Vec<String> {
+pub(crate) fn flags2(services: &Services) -> Vec<String> {
     let tsa = format!("{}/api/v1/timestamp", services.tsa);
     [
         "--fulcio-url",
@@ -69,7 +69,7 @@ pub(super) fn flags2(services: &Services) -> Vec<String> {
     .into()
 }
 
-pub(super) fn joined<'a>(first: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
+pub(crate) fn joined<'a>(first: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
     first.iter().copied().chain(more.iter().map(String::as_str)).collect()
 }
 

@@ -11,22 +11,22 @@ use crate::world::World;
 
 mod conformance;
 mod failures;
-mod http;
+pub(crate) mod http;
 mod interop;
-mod keyless;
+pub(crate) mod keyless;
 mod managed;
 mod openpgp;
-mod services;
+pub(crate) mod services;
 
 const ARTIFACT: &[u8] = b"what was built\n";
 
 /// A folder with an artifact and the world's trust root, in which the program runs.
-struct Desk {
+pub(crate) struct Desk {
     home: tempfile::TempDir,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let desk = Self { home: tempfile::tempdir().unwrap() };
         desk.write("app", ARTIFACT);
         desk.write("root.json", World::shared().trusted_root().to_string().as_bytes());
@@ -34,19 +34,19 @@ impl Desk {
         desk
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    fn json(&self, name: &str) -> Value {
+    pub(crate) fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
@@ -56,11 +56,11 @@ impl Desk {
         entries.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.run_with(arguments, &[])
     }
 
-    fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
         let mut command = program(self.home.path());
         command.args(arguments).envs(environment.iter().copied());
         Ran::of(&command.output().unwrap())
@@ -76,10 +76,10 @@ fn program(dir: &Path) -> Command {
 
 /// How a run ended.
 #[derive(Debug)]
-struct Ran {
-    exit: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
@@ -92,14 +92,14 @@ impl Ran {
     }
 
     #[track_caller]
-    fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.exit, 0, "{}\n{}", self.stdout, self.stderr);
         self
     }
 
     /// It ended so, said this, and gave a hint.
     #[track_caller]
-    fn fails(self, exit: i32, message: &str) -> Self {
+    pub(crate) fn fails(self, exit: i32, message: &str) -> Self {
         assert_eq!(self.exit, exit, "{}\n{}", self.stdout, self.stderr);
         assert!(self.stderr.contains(message), "not `{message}`: {}", self.stderr);
         assert!(self.stderr.contains("\nhint: "), "no hint: {}", self.stderr);

@@ -22,16 +22,16 @@ use super::http::{Reply, Request, nobody, serve};
 use crate::world::ca::GITHUB_ISSUER;
 use crate::world::{EntryPlan, Identity, Key, Kind, Sct, TimestampPlan, World, asn1, rekor};
 
-pub(super) const ISSUER: &str = "https://accounts.example.org";
-pub(super) const WHO: &str = "release@example.org";
-pub(super) const REPOSITORY: &str = "acme/hyperdeck";
-pub(super) const TAG: &str = "refs/tags/v1.4.2";
+pub(crate) const ISSUER: &str = "https://accounts.example.org";
+pub(crate) const WHO: &str = "release@example.org";
+pub(crate) const REPOSITORY: &str = "acme/hyperdeck";
+pub(crate) const TAG: &str = "refs/tags/v1.4.2";
 /// With which a job asks GitHub for its token.
-pub(super) const JOB_SECRET: &str = "job-secret";
+pub(crate) const JOB_SECRET: &str = "job-secret";
 
 /// How a service fails or lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     /// Nobody listens.
     Down,
     Status(u16),
@@ -56,22 +56,22 @@ pub(super) enum Flaw {
 }
 
 /// One of each, running.
-pub(super) struct Services {
-    pub(super) fulcio: String,
-    pub(super) rekor: String,
-    pub(super) rekor2: String,
-    pub(super) tsa: String,
-    pub(super) github: String,
+pub(crate) struct Services {
+    pub(crate) fulcio: String,
+    pub(crate) rekor: String,
+    pub(crate) rekor2: String,
+    pub(crate) tsa: String,
+    pub(crate) github: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Services {
-    pub(super) fn honest() -> Self {
+    pub(crate) fn honest() -> Self {
         Self::with(&[])
     }
 
     /// Honest ones but for these, by name: `fulcio`, `rekor`, `rekor2`, `tsa`, `github`.
-    pub(super) fn with(flaws: &[(&'static str, Flaw)]) -> Self {
+    pub(crate) fn with(flaws: &[(&'static str, Flaw)]) -> Self {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let start = |name: &'static str, answer: fn(&Request, Option<Flaw>, &Mutex<Entries>) -> Reply| {
             let flaw = flaws.iter().find(|(flawed, _)| *flawed == name).map(|(_, flaw)| *flaw);
@@ -104,12 +104,12 @@ impl Services {
     }
 
     /// Who was asked so far, in order.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
     /// A signing configuration that names these services; the newest version of the log counts.
-    pub(super) fn config(&self) -> Value {
+    pub(crate) fn config(&self) -> Value {
         let service = |url: &str, version: u32| json!({"url": url, "majorApiVersion": version, "validFor": {"start": "2025-01-01T00:00:00Z"}, "operator": "world.test"});
         json!({
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
@@ -124,7 +124,7 @@ impl Services {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the stand-ins are another machine, with a clock of its own")]
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
@@ -157,7 +157,7 @@ fn issuer_key() -> &'static Key {
 }
 
 /// What a person's token says.
-pub(super) fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     let now = now().as_second();
     json!({
         "iss": ISSUER, "aud": "sigstore", "sub": WHO, "email": WHO, "email_verified": true, "iat": now, "exp": now + 600,
@@ -165,7 +165,7 @@ pub(super) fn claims() -> Value {
 }
 
 /// What the token of a job in GitHub Actions says.
-pub(super) fn job_claims() -> Value {
+pub(crate) fn job_claims() -> Value {
     let now = now().as_second();
     json!({
         "iss": GITHUB_ISSUER, "aud": "sigstore", "sub": format!("repo:{REPOSITORY}:ref:{TAG}"),
@@ -176,12 +176,12 @@ pub(super) fn job_claims() -> Value {
 }
 
 /// A token that the issuer signed.
-pub(super) fn token(claims: &Value) -> String {
+pub(crate) fn token(claims: &Value) -> String {
     token_by(claims, issuer_key())
 }
 
 /// A token of this key's.
-pub(super) fn token_by(claims: &Value, key: &Key) -> String {
+pub(crate) fn token_by(claims: &Value, key: &Key) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(&json!({"alg": "EdDSA", "typ": "JWT"})), part(claims));
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes())))
