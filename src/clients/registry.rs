@@ -2,7 +2,7 @@
 //! artifacts the other way.
 //!
 //! Source: OCI distribution specification 1.1. References are read by `oci-client`; the exchanges are ours, since that
-//! client reads answers whole however long they are and follows redirects unseen (docs/adr/0005-registries.md).
+//! client reads answers whole however long they are and follows redirects unseen (docs/adr/0006-registries.md).
 //! Invariant: every answer has a bound, whatever was asked for by digest has that digest, and a credential goes to the
 //! registry that it is for, and to the token service that the registry names, and nowhere else. Nothing is judged here.
 

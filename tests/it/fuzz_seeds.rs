@@ -93,6 +93,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("disk", crate::disk::seeds());
     seeds.insert("document", documents());
     seeds.insert("sbom", crate::sbom::seeds());
+    seeds.insert("image", crate::registry::manifests());
+    seeds.insert("simple_signing", crate::registry::simple_signing());
     seeds.insert("trust_bundle", trust_bundles());
     seeds.insert("tuf_root", vec![embedded_tuf_root().to_vec()]);
     seeds

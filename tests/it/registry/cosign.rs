@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use debvisor::clients::registry::MANIFEST;
+use debvisor::release::evidence::simple_signing;
+use debvisor::types::Digest;
 use serde_json::{Value, json};
 
 use super::docker::Docker;
@@ -78,6 +80,20 @@ fn keyless_attestation(digest: &str, predicate_type: &str) -> Layer {
     let statement = statement(STATEMENT_V1, &[subject], predicate_type, &json!({}));
     let bundle = World::shared().attest(&statement, &identity()).bundle();
     Layer(ENVELOPE, bundle["dsseEnvelope"].to_string().into_bytes(), annotations(&bundle))
+}
+
+/// Sound signatures for the fuzzer: a payload and its annotations, with NUL between them.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let digest = Digest::sha256(b"x").to_string();
+    let seed = |Layer(_, payload, annotations): Layer| {
+        let given = serde_json::from_value(annotations.clone()).unwrap();
+        simple_signing::signature(&payload, &given).unwrap();
+        let names = ["cosignproject.cosign/signature", "sigstore.cosign/certificate", "sigstore.cosign/bundle"];
+        let texts =
+            names.map(|name| annotations[format!("dev.{name}")].as_str().unwrap_or_default().as_bytes().to_vec());
+        [&[payload], &texts[..]].concat().join(&0)
+    };
+    [keyless(&digest), by_key(&digest, &Key::p256())].map(seed).to_vec()
 }
 
 /// Puts these layers under a tag; returns the manifest's digest.

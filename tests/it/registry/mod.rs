@@ -151,3 +151,21 @@ fn attach_bundle(host: &str, image: &str, bundle: &[u8]) -> String {
         attach(&repository, &subject, bundle, Some("https://sigstore.dev/cosign/sign/v1")).await.unwrap().to_string()
     })
 }
+
+/// Sound documents for the fuzzer: an image, and a list of referrers.
+pub(crate) fn manifests() -> Vec<Vec<u8>> {
+    let part = json!({
+        "mediaType": "a/b", "digest": Digest::sha256(b"x"), "size": 1, "artifactType": "a/c",
+        "annotations": {"a": "b"}, "platform": {"os": "linux", "architecture": "arm", "variant": "v7"},
+    });
+    let image = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": part, "layers": [part], "subject": part});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [part, part]});
+    let read = |document: Value| {
+        let bytes = document.to_string().into_bytes();
+        debvisor::release::evidence::image::Manifest::parse(&bytes, MANIFEST).unwrap();
+        bytes
+    };
+    vec![read(image), read(index)]
+}
+
+pub(crate) use cosign::seeds as simple_signing;
