@@ -1,6 +1,6 @@
 //! Gathers evidence: the only I/O on the reading side.
 
 pub mod files;
-pub mod sbom;
 pub mod image;
+pub mod sbom;
 pub mod trust_root;
