@@ -354,6 +354,10 @@ codes! {
         from "docs/threat-model.md, SBOM" fix "make both documents again in one run: debvisor sbom generate with two output formats"
     SbomQuality "sbom-quality" Deny { "The document's score is lower than asked for, or a profile's demand is not met." }
         from "docs/reference/sbom.md" fix "debvisor sbom score names the parts and the components that lack something"
+    ImageDigest "image-digest" Deny { "A part of a container image is not what its digest, or the image's configuration, says." }
+        from "OCI image specification 1.1, descriptor and DiffID" fix "fetch or export the image again; a part of it was exchanged"
+    SbomUnsupported "sbom-unsupported" Deny { "The source holds something that would have to be read for a whole bill of materials, and cannot be." }
+        from "docs/reference/sbom.md" fix "convert it to a form that docs/reference/sbom.md lists"
     SbomSourceMalformed "sbom-source-malformed" Deny { "A lock file, manifest or package database does not have the form that its name promises; a bill of materials without it would leave out what it lists." }
         from "docs/reference/sbom.md" fix "mend the file, or leave it out by name with --exclude"
     SbomTimestamp "sbom-timestamp" Deny { "The policy wants the time at which the SBOM was made." }

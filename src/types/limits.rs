@@ -78,6 +78,14 @@ pub const DISK_VIRTUAL_BYTES: u64 = 64 * 1024 * 1024 * 1024 * 1024;
 pub const DISK_L1_BYTES: u64 = 32 * 1024 * 1024;
 /// The refcount table of a qcow2 image; QEMU's own bound.
 pub const DISK_REFCOUNT_TABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// What is read of one disk image, a part that is read twice counting twice.
+pub const DISK_READ_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// Partitions of a disk image.
+pub const DISK_PARTITIONS: u32 = 256;
+/// Block groups of an ext4 file system.
+pub const DISK_EXT4_GROUPS: u64 = 1024 * 1024;
+/// Layers of a container image.
+pub const IMAGE_LAYERS: usize = 512;
 /// A Rego policy file.
 pub const POLICY_BYTES: u64 = 4 * 1024 * 1024;
 /// Files of one policy set.
@@ -142,6 +150,12 @@ pub const POLICY_STACK_BYTES: usize = 1024 * 1024 * 1024;
 pub const SBOM_TREE_ENTRIES: usize = 4_000_000;
 /// A manifest, lock file or package database that a bill of materials is made of.
 pub const SBOM_SOURCE_BYTES: u64 = 256 * 1024 * 1024;
+/// A Debian copyright file that a package's licence is read from.
+pub const SBOM_COPYRIGHT_BYTES: u64 = 4 * 1024 * 1024;
+/// rpm's database.
+pub const SBOM_RPM_DATABASE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// One package's header in rpm's database.
+pub const SBOM_RPM_HEADER_BYTES: u64 = 64 * 1024 * 1024;
 /// Components of a bill of materials that is made.
 pub const SBOM_COMPONENTS: usize = 500_000;
 /// Dependencies and containments of a bill of materials that is made.

@@ -15,9 +15,12 @@ use crate::types::{Code, Reason, limits};
 
 mod tar;
 mod tree;
+mod walk;
 mod zip;
 
-use tree::{Member, Tree};
+pub use tree::Member;
+use tree::Tree;
+pub use walk::{Entry, walk};
 
 /// What the caller allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +184,28 @@ impl<R: Seek> Seek for Source<'_, R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         let result = self.inner.seek(position);
         self.note(result)
+    }
+}
+
+/// What is done with the members that a reader meets.
+trait Sink {
+    /// A member of any kind, with the lowest bits of its mode.
+    fn member(&mut self, name: &[u8], member: Member<'_>, mode: u64) -> Result<(), Stop>;
+
+    /// The content of the file that was met last: `stored` bytes in the archive, `apparent` ones where holes are
+    /// filled. Returns how many bytes came.
+    fn file(&mut self, reader: &mut dyn Read, stored: u64, apparent: u64, is_sparse: bool) -> Result<u64, Stop>;
+}
+
+impl Sink for Checker {
+    fn member(&mut self, name: &[u8], member: Member<'_>, _: u64) -> Result<(), Stop> {
+        Self::member(self, name, member)
+    }
+
+    fn file(&mut self, mut reader: &mut dyn Read, stored: u64, apparent: u64, _: bool) -> Result<u64, Stop> {
+        // Holes cost nothing here and everything where a copy fills them.
+        self.unpacked(apparent.saturating_sub(stored))?;
+        self.content(&mut reader, |_| ())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod maker;
+mod rootfs;
 mod threats;
 mod verbs;
 

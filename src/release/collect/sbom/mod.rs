@@ -17,8 +17,14 @@ use crate::release::artifact::Artifact;
 use crate::release::evidence::sbom::model::{Component, ComponentKind, Hash, Metadata, Party, Sbom, Tool};
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
+mod disk;
 mod found;
+mod image;
+mod layers;
+mod links;
+mod os;
 mod source;
+mod system;
 pub mod tree;
 
 pub use found::{Found, LOCATION, Root};
@@ -65,7 +71,7 @@ pub struct Scan<'a> {
 pub type Cataloger = fn(&Scan<'_>, &mut Found);
 
 /// Every cataloger, in the order in which they are asked.
-const CATALOGERS: &[Cataloger] = &[];
+const CATALOGERS: &[Cataloger] = &[os::catalog];
 
 impl<'a> Scan<'a> {
     /// Lists a tree.
@@ -158,7 +164,11 @@ pub fn generate(source: &Source, options: &Options) -> Result<Sbom, Vec<Reason>>
             subject.hashes = digests.iter().map(Hash::from).collect();
             describe(&scan, subject, options)
         }
-        Source::OciDirectory(_) | Source::ImageArchive(_) | Source::Registry(_) | Source::Disk(_) => {
+        Source::Archive(path) => system::tar(path, options),
+        Source::OciDirectory(path) => system::oci_directory(path, options),
+        Source::ImageArchive(path) => system::image_archive(path, options),
+        Source::Disk(path) => system::disk(path, options),
+        Source::Registry(_) => {
             let message = format!("{source} is of a kind that cannot be looked into");
             Err(one(Reason::new(Code::SubjectUnreadable, message)))
         }

@@ -17,6 +17,8 @@ pub enum Source {
     RootFilesystem(PathBuf),
     /// `file:PATH`, one file: a binary, a lock file.
     File(PathBuf),
+    /// `tar:PATH`, a root file system in a tar.
+    Archive(PathBuf),
     /// `oci-dir:PATH`, an OCI image layout.
     OciDirectory(PathBuf),
     /// `oci-archive:PATH` or `docker-archive:PATH`, an image in a tar file.
@@ -42,6 +44,7 @@ impl Source {
                 "dir" => return Ok(Self::Directory(path())),
                 "rootfs" => return Ok(Self::RootFilesystem(path())),
                 "file" => return Ok(Self::File(path())),
+                "tar" => return Ok(Self::Archive(path())),
                 "oci-dir" => return Ok(Self::OciDirectory(path())),
                 "oci-archive" | "docker-archive" => return Ok(Self::ImageArchive(path())),
                 "registry" => return Ok(Self::Registry(rest.to_owned())),
@@ -68,6 +71,8 @@ impl Source {
             Self::Disk(path.into())
         } else if is_image_archive(&start) {
             Self::ImageArchive(path.into())
+        } else if is_tar(&start) {
+            Self::Archive(path.into())
         } else {
             Self::File(path.into())
         })
@@ -80,6 +85,7 @@ impl fmt::Display for Source {
             Self::Directory(path)
             | Self::RootFilesystem(path)
             | Self::File(path)
+            | Self::Archive(path)
             | Self::OciDirectory(path)
             | Self::ImageArchive(path)
             | Self::Disk(path) => write!(f, "{}", path.display()),
@@ -93,6 +99,11 @@ const START_BYTES: u64 = 2048;
 
 fn at(start: &[u8], offset: usize, wanted: &[u8]) -> bool {
     start.get(offset..).is_some_and(|rest| rest.starts_with(wanted))
+}
+
+/// A tar of anything else; a compressed one is of a kind that must be said.
+fn is_tar(start: &[u8]) -> bool {
+    at(start, 257, b"ustar")
 }
 
 /// qcow2, a GUID partition table, or a bare ext4 file system. A boot sector alone is no proof of a disk.

@@ -3,7 +3,7 @@
 //! Invariant: nothing is written, no link is followed, and nothing above the root is ever named or opened.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::release::collect::files;
@@ -126,6 +126,19 @@ pub fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Reason {
 /// The reason why a tree has too many entries.
 pub fn too_many() -> Reason {
     Reason::new(Code::InputTooLarge, format!("there are more than {} files", limits::SBOM_TREE_ENTRIES))
+}
+
+/// The position to which a reader of `bytes` bytes at `position` is to move.
+///
+/// # Errors
+/// Where that is before the beginning.
+pub(super) fn seek(position: u64, bytes: u64, to: SeekFrom) -> io::Result<u64> {
+    let moved = match to {
+        SeekFrom::Start(position) => Some(position),
+        SeekFrom::End(by) => bytes.checked_add_signed(by),
+        SeekFrom::Current(by) => position.checked_add_signed(by),
+    };
+    moved.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
 /// A directory on disk. The directory itself may be a link; what is below is never followed.

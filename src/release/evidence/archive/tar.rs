@@ -7,7 +7,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::tree::Member;
-use super::{Checker, Stop, fill, malformed, words};
+use super::{Sink, Stop, fill, malformed, words};
 use crate::types::{Code, Reason, limits};
 
 const BLOCK_BYTES: usize = 512;
@@ -17,7 +17,7 @@ const PADDING_BYTES: u64 = 1024 * 1024;
 const OCTAL_MAX: u64 = 0o777_7777_7777;
 
 /// Reads an archive to its very last byte.
-pub(super) fn read(mut reader: impl Read, checker: &mut Checker) -> Result<(), Stop> {
+pub(super) fn read(mut reader: impl Read, sink: &mut impl Sink) -> Result<(), Stop> {
     let mut pending = Pending::default();
     // Before the first header fits, nothing says that this is a tar at all.
     let mut is_first = true;
@@ -40,7 +40,7 @@ pub(super) fn read(mut reader: impl Read, checker: &mut Checker) -> Result<(), S
             }));
         }
         is_first = false;
-        entry(&block, &mut reader, &mut pending, checker)?;
+        entry(&block, &mut reader, &mut pending, sink)?;
     }
 }
 
@@ -70,7 +70,7 @@ fn end(reader: &mut impl Read) -> Result<(), Stop> {
 }
 
 /// One header with its content.
-fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, checker: &mut Checker) -> Result<(), Stop> {
+fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, sink: &mut impl Sink) -> Result<(), Stop> {
     let dialect = block.dialect()?;
     let header_size = block.number(SIZE)?;
     let kind = block.byte(TYPE);
@@ -115,7 +115,7 @@ fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, checker: 
         b'6' => Member::Special("a named pipe"),
         other => return Err(malformed(format!("a member is of the unknown type `{}`", [other].escape_ascii()))),
     };
-    checker.member(name, member)?;
+    sink.member(name, member, block.number(MODE).unwrap_or_default())?;
     if member != Member::File {
         // Some readers skip this content and some read on in it.
         return if size == 0 { Ok(()) } else { Err(malformed("a member that is no file has content")) };
@@ -131,9 +131,8 @@ fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, checker: 
     } else {
         pending.pax.real_size.unwrap_or(size)
     };
-    // Holes cost nothing here and everything where a copy fills them.
-    checker.unpacked(apparent.saturating_sub(left))?;
-    let length = checker.content(&mut reader.by_ref().take(left), |_| ())?;
+    let is_sparse = kind == b'S' || pending.pax.is_sparse;
+    let length = sink.file(&mut reader.by_ref().take(left), left, apparent, is_sparse)?;
     if length < left {
         return Err(malformed("the archive is cut short"));
     }
@@ -157,6 +156,7 @@ enum Dialect {
 }
 
 const NAME: Range<usize> = 0..100;
+const MODE: Range<usize> = 100..108;
 const SIZE: Range<usize> = 124..136;
 const CHECKSUM: Range<usize> = 148..156;
 const TYPE: usize = 156;

@@ -10,7 +10,7 @@ use crate::types::{Code, Reason, limits};
 
 /// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Member<'a> {
+pub enum Member<'a> {
     /// A regular file.
     File,
     /// A directory.

@@ -19,6 +19,8 @@ pub struct Qcow2 {
     pub cluster_bytes: u64,
     /// Entries of the active L1 table.
     pub l1_entries: u32,
+    /// Where that table begins in the image.
+    pub l1_offset: u64,
     /// Snapshots that the image keeps inside.
     pub snapshots: u32,
     /// How compressed clusters are compressed, where there are any.
@@ -120,14 +122,15 @@ pub(super) fn inspect<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result
     let virtual_bytes = header.u64(24)?;
     let l1_entries = header.u32(36)?;
     let geometry = Geometry { file_bytes, cluster_bytes };
-    geometry.table("L1 table", header.u64(40)?, u64::from(l1_entries) * 8, limits::DISK_L1_BYTES)?;
+    let l1_offset = header.u64(40)?;
+    geometry.table("L1 table", l1_offset, u64::from(l1_entries) * 8, limits::DISK_L1_BYTES)?;
     geometry.covers(virtual_bytes, l1_entries, if extended_l2 { 16 } else { 8 })?;
     let refcount_bytes = u64::from(header.u32(56)?) << cluster_bits;
     if refcount_bytes == 0 {
         return Err(malformed("the image has no reference counts"));
     }
     geometry.table("refcount table", header.u64(48)?, refcount_bytes, limits::DISK_REFCOUNT_TABLE_BYTES)?;
-    Ok((virtual_bytes, Qcow2 { version, cluster_bytes, l1_entries, snapshots, compression, extended_l2 }))
+    Ok((virtual_bytes, Qcow2 { version, cluster_bytes, l1_entries, l1_offset, snapshots, compression, extended_l2 }))
 }
 
 /// The image's first cluster, or what there is of it.
