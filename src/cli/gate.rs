@@ -57,7 +57,7 @@ pub(super) struct Args {
 
 /// What a release may be asked to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-enum Requirement {
+pub(super) enum Requirement {
     /// A signature of the artifact's own; one over the list that names it does not suffice then
     Signature,
     /// An SBOM that speaks of it
@@ -69,7 +69,7 @@ enum Requirement {
 }
 
 impl Requirement {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Signature => "signature",
             Self::Sbom => "sbom",

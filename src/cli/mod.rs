@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::config::Environment;
 use crate::release::decision::Decision;
 
+mod admit;
 mod archive;
 mod attest;
 mod checksum;
@@ -73,6 +74,8 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Prove a whole release in one run
     Gate(Box<gate::Args>),
+    /// Decide whether images may boot
+    Admit(Box<admit::Args>),
     /// Sign artifacts
     Sign(Box<sign::Args>),
     /// Attest something about artifacts: any predicate, in a signed in-toto statement
@@ -213,6 +216,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
     match command {
         Command::Verify(args) => verify::run(&args, context),
         Command::Gate(args) => gate::run(&args, context),
+        Command::Admit(args) => admit::run(&args, context),
         Command::Sign(args) => sign::run(&args, context),
         Command::Attest(args) => attest::run(&args, context),
         Command::Provenance(args) => provenance::run(&args, context),

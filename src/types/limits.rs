@@ -205,3 +205,5 @@ pub const REGISTRY_RETRY_MS: u64 = 20_000;
 pub const DOCKER_CONFIG_BYTES: u64 = 1024 * 1024;
 /// How long a credential helper may take, in milliseconds.
 pub const CREDENTIAL_HELPER_MS: u64 = 30_000;
+/// A configuration file.
+pub const CONFIG_BYTES: u64 = 1024 * 1024;

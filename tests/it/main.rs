@@ -2,6 +2,7 @@
 // Says to clippy, which looks for it, that everything below is a test and may panic.
 #![cfg(test)]
 
+mod admit;
 mod architecture;
 mod archive;
 mod checksum;

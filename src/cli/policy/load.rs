@@ -64,12 +64,17 @@ impl Folders {
 
     /// The set that decides under `--policy`: a policy of the user's own comes on top of `release`.
     pub(in crate::cli) fn load(&self, name_or_path: &str) -> Result<PolicySet, Reason> {
+        self.load_on_top_of(name_or_path, "release")
+    }
+
+    /// The same, where a policy of the user's own comes on top of another.
+    pub(in crate::cli) fn load_on_top_of(&self, name_or_path: &str, baseline: &str) -> Result<PolicySet, Reason> {
         let (origin, set) = self.load_alone(name_or_path)?;
         if origin != Origin::User {
             return Ok(set);
         }
-        let (_, release) = self.load_alone("release")?;
-        Ok(set.with_baseline(&release))
+        let (_, baseline) = self.load_alone(baseline)?;
+        Ok(set.with_baseline(&baseline))
     }
 
     /// The set by itself, as `policy eval` looks at it.

@@ -31,7 +31,11 @@ pub struct Evidence {
     pub(super) signatures: Vec<NamedSignatures>,
     pub(super) lists: Vec<Companion<ChecksumList>>,
     pub(super) documents: Vec<Companion<Document>>,
+    /// What is wrong with the files themselves.
     pub(super) refused: Vec<Reason>,
+    /// Signature files and bundles that cannot be read: a no to whoever believes evidence of that kind.
+    pub(super) damaged_signatures: Vec<Reason>,
+    pub(super) damaged_bundles: Vec<Reason>,
     files: usize,
 }
 
@@ -51,7 +55,8 @@ pub(super) struct Companion<T> {
     pub(super) hashes: ArtifactHashes,
 }
 
-const SIGNATURE_SUFFIXES: [&str; 3] = [".asc", ".sig", ".gpg"];
+const SIGNATURE_SUFFIXES: [&str; 4] = [".asc", ".sig", ".gpg", ".sign"];
+const BUNDLE_SUFFIXES: [&str; 5] = [".json", ".jsonl", ".sigstore", ".bundle", ".vsa"];
 const SBOM_SUFFIXES: [&str; 2] = [".cdx.json", ".spdx.json"];
 const VEX_SUFFIXES: [&str; 2] = [".openvex.json", ".vex.json"];
 
@@ -67,7 +72,8 @@ impl Evidence {
         let names: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
         let mut over_companions: Vec<(&str, NamedSignatures)> = Vec::new();
         for file in files {
-            let outcome = match kind(file) {
+            let kind = kind(file);
+            let outcome = match kind {
                 Kind::Signature => {
                     signature(file).map(|signatures| match stem(&file.name).filter(|stem| names.contains(stem)) {
                         Some(over) => over_companions.push((over, signatures)),
@@ -89,7 +95,12 @@ impl Evidence {
                     }
                 },
             };
-            evidence.refused.extend(outcome.err().map(|reason| reason.evidence(&file.name)));
+            let refused = match kind {
+                Kind::Signature => &mut evidence.damaged_signatures,
+                Kind::Bundles => &mut evidence.damaged_bundles,
+                Kind::Document(_) | Kind::List => &mut evidence.refused,
+            };
+            refused.extend(outcome.err().map(|reason| reason.evidence(&file.name)));
         }
         for (over, signatures) in over_companions {
             evidence.attach(over, signatures, files);
@@ -142,6 +153,7 @@ impl Evidence {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Kind {
     Signature,
     Bundles,
@@ -157,7 +169,7 @@ fn kind(file: &EvidenceFile) -> Kind {
         Kind::Document(document::Kind::Vex)
     } else if ends_with(&SBOM_SUFFIXES) {
         Kind::Document(document::Kind::Sbom)
-    } else if matches!(file.bytes.trim_ascii_start().first(), Some(b'{' | b'[')) || file.name.ends_with(".json") {
+    } else if matches!(file.bytes.trim_ascii_start().first(), Some(b'{' | b'[')) || ends_with(&BUNDLE_SUFFIXES) {
         Kind::Bundles
     } else {
         Kind::List
@@ -201,7 +213,9 @@ mod tests {
     }
 
     fn codes(files: &[EvidenceFile]) -> Vec<Option<Code>> {
-        Evidence::parse(files).refused.iter().map(|reason| reason.code.known()).collect()
+        let Evidence { refused, damaged_signatures, damaged_bundles, .. } = Evidence::parse(files);
+        let all = [refused, damaged_signatures, damaged_bundles].concat();
+        all.iter().map(|reason| reason.code.known()).collect()
     }
 
     #[test]

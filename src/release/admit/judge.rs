@@ -138,7 +138,7 @@ pub fn judge(
     };
     let mut report = Report::new(vec![subject], reasons, now);
     report.warnings = answer.warnings;
-    report.policy = trust.policy.as_ref().ok().map(PolicySet::reference);
+    report.policy = trust.policy();
     report.trust_root = trust.root.as_ref().ok().map(|root| root.reference.clone());
     Judged {
         digest,
@@ -253,7 +253,7 @@ impl<'a> Question<'a> {
 
     fn answer(&self) -> Answer {
         let artifact = self.presented.artifact;
-        let mut against = Against::default();
+        let mut against = Against { fatal: self.damaged(), ..Against::default() };
         let mut words = self.of_file(artifact, &self.about(), true, &mut against);
         self.of_signatures(&self.evidence.signatures, self.presented.openpgp, &mut words, &mut against);
         self.of_lists(&mut words, &mut against);
@@ -472,13 +472,29 @@ impl<'a> Question<'a> {
         words
     }
 
+    fn asks_sigstore(&self) -> bool {
+        self.asked.iter().any(|asked| asked.expectations.is_some())
+    }
+
+    fn asks_openpgp(&self) -> bool {
+        self.asked.iter().any(|asked| asked.signer.openpgp.is_some())
+    }
+
+    /// What cannot be read of the evidence that somebody's word could be in.
+    fn damaged(&self) -> Vec<Reason> {
+        let bundles = self.evidence.damaged_bundles.iter().filter(|_| self.asks_sigstore());
+        let signatures = self.evidence.damaged_signatures.iter().filter(|_| self.asks_openpgp());
+        bundles.chain(signatures).cloned().collect()
+    }
+
     /// Evidence of a kind for which nobody was named.
     fn unjudged(&self) -> Vec<Reason> {
-        let has_sigstore = self.asked.iter().any(|asked| asked.expectations.is_some());
-        let has_openpgp = self.asked.iter().any(|asked| asked.signer.openpgp.is_some());
-        let bundles = self.evidence.offers.iter().filter(|_| !has_sigstore).map(|offer| offer.name().to_owned());
-        let signatures =
-            self.evidence.signatures.iter().filter(|_| !has_openpgp).map(|signature| signature.name.clone());
+        let named = |damaged: &Reason| damaged.evidence.clone().unwrap_or_default();
+        let Evidence { offers, signatures, damaged_bundles, damaged_signatures, .. } = self.evidence;
+        let bundles = offers.iter().map(|offer| offer.name().to_owned()).chain(damaged_bundles.iter().map(named));
+        let bundles = bundles.filter(|_| !self.asks_sigstore());
+        let signatures = signatures.iter().map(|file| file.name.clone()).chain(damaged_signatures.iter().map(named));
+        let signatures = signatures.filter(|_| !self.asks_openpgp());
         let warn = |name: String| {
             let message = format!("`{name}` was not judged: nobody was named for evidence of its kind");
             Reason::new(Code::EvidenceUnjudged, message).evidence(name)

@@ -16,7 +16,7 @@ use toml::Spanned;
 
 use super::quarantine::QuarantineAction;
 use super::two_people::Person;
-use crate::release::decision::TrustRootReference;
+use crate::release::decision::{PolicyReference, TrustRootReference};
 use crate::release::evidence::key::PublicKey;
 use crate::release::evidence::openpgp::{Fingerprint, Keyring, parse_fingerprint};
 use crate::release::policy::PolicySet;
@@ -150,6 +150,17 @@ impl AdmissionTrust {
     pub fn requiring(mut self, require: Vec<String>) -> Self {
         self.require = require;
         self
+    }
+
+    /// The policy that decides, where it can be read.
+    pub fn policy(&self) -> Option<PolicyReference> {
+        self.policy.as_ref().ok().map(PolicySet::reference)
+    }
+
+    /// Whether a signer's key signs whole messages: an image that it signed must then be presented with its bytes.
+    pub fn has_key_for_whole_messages(&self) -> bool {
+        let keys = self.signers.iter().filter_map(|signer| signer.sigstore.as_ref()?.key.as_ref());
+        keys.into_iter().any(PublicKey::signs_whole_messages)
     }
 
     /// The digest of the policy that decides.
