@@ -83,6 +83,30 @@ fn gate_opens_no_socket_offline_or_not() {
 }
 
 #[test]
+fn admit_opens_no_socket_offline_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity::email("images@example.org", "https://accounts.example.org");
+    let world = World::shared();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("disk.img"), ARTIFACT).unwrap();
+    fs::write(at("disk.img.sigstore.json"), world.blob(ARTIFACT, &identity).bundle().to_string()).unwrap();
+    fs::write(at("root.json"), world.trusted_root().to_string()).unwrap();
+    let table = "[admission]\ntrusted-root = \"root.json\"\n[[admission.signers]]\nname = \"ours\"\n\
+                 certificate-identity = \"images@example.org\"\n\
+                 certificate-oidc-issuer = \"https://accounts.example.org\"\n";
+    fs::write(at("debvisor.toml"), table).unwrap();
+    let (image, config) = (at("disk.img"), at("debvisor.toml"));
+    let arguments: [&OsStr; 4] = ["admit".as_ref(), image.as_ref(), "--config".as_ref(), config.as_ref()];
+    for exit_code in [0, 1] {
+        for offline in [&[][..], &["--offline".as_ref()]] {
+            let traced = trace(directory.path(), DEBVISOR, arguments.iter().chain(offline));
+            assert_eq!((traced.exit_code, traced.network_calls.as_slice()), (exit_code, &[] as &[String]));
+        }
+        fs::write(at("disk.img"), b"something else").unwrap();
+    }
+}
+
+#[test]
 fn checksums_and_log_proofs_open_no_socket() {
     let directory = tempfile::tempdir().unwrap();
     let files = directory.path().join("files");
