@@ -95,7 +95,7 @@ pub const POLICY_TIME_MS: u64 = 10_000;
 /// Reasons that one policy may give for one subject.
 pub const POLICY_REASONS: usize = 1_000;
 /// An image of a node's store.
-pub const IMAGE_BYTES: u64 = 16 * 1024 * 1024 * 1024 * 1024;
+pub const IMAGE_BYTES: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// An image that is copied into sealed memory at start: a kernel, an initrd, firmware or an option ROM.
 pub const IMAGE_SEALED_BYTES: u64 = 1024 * 1024 * 1024;
 /// A node's receipt for an image.

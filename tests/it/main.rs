@@ -12,6 +12,7 @@ mod demo;
 mod disk;
 mod fuzz_seeds;
 mod gate;
+mod images;
 mod key;
 mod log;
 mod offline;

@@ -15,23 +15,31 @@
 //! Invariant: no path of the store reaches a hypervisor. It gets sealed memory, or a socket behind which each block is
 //! checked as it is read.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::key::NodeKey;
+use crate::kill::{self, KillPoint};
 use crate::types::vm::ArtifactKind;
-use crate::types::{Code, Digest, Reason};
+use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
+mod documents;
+mod files;
 mod import;
+mod nbd;
 mod record;
 mod seal;
 mod serve;
 mod tier;
+mod tree;
+mod verify;
 
 pub use record::{ImageFormat, ImageRecord};
 pub use seal::Sealed;
@@ -48,6 +56,13 @@ pub struct ImageStore {
 struct Inner {
     root: PathBuf,
     key: NodeKey,
+    /// Held while a folder gets or loses its final name.
+    names: Mutex<()>,
+    /// How many read from an image now.
+    readers: Mutex<HashMap<Digest, usize>>,
+    uploads: Mutex<HashMap<Uuid, import::Slot>>,
+    /// The lock on the whole store; it goes when the process goes.
+    _lock: fs::File,
 }
 
 /// Why there is no store.
@@ -124,13 +139,45 @@ pub struct Listed {
     pub readers: usize,
 }
 
+const CONTENT: &str = "content";
+const TREE: &str = "tree";
+const RECEIPT: &str = "receipt.json";
+const MARK: &str = "quarantined";
+
 impl ImageStore {
     /// Opens the store below `root`, makes it where it is not there, and tidies up what a dead process left.
     ///
     /// # Errors
     /// [`ImageError`].
     pub fn open(root: &Path, key: NodeKey) -> Result<Self, ImageError> {
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), key }) })
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| ImageError::Io { path, cause }
+        };
+        fs::create_dir_all(root.parent().unwrap_or(root)).map_err(at(root))?;
+        files::folder(root).map_err(at(root))?;
+        let lock_path = root.join("lock");
+        let lock = fs::OpenOptions::new().create(true).append(true).open(&lock_path).map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Busy { path: root.to_owned() }),
+            Err(fs::TryLockError::Error(cause)) => return Err(at(&lock_path)(cause)),
+        }
+        for folder in ["uploads", "sha256"] {
+            files::folder(&root.join(folder)).map_err(at(root))?;
+        }
+        let store = Self {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                key,
+                names: Mutex::default(),
+                readers: Mutex::default(),
+                uploads: Mutex::default(),
+                _lock: lock,
+            }),
+        };
+        store.tidy().map_err(at(root))?;
+        Ok(store)
     }
 
     /// Where it is; for messages, never for a hypervisor.
@@ -142,15 +189,15 @@ impl ImageStore {
     pub fn node_key(&self) -> &NodeKey {
         &self.inner.key
     }
-}
 
-impl ImageStore {
     /// Every image, by digest; one that is damaged is listed with what is wrong with it.
     ///
     /// # Errors
     /// `store-failed`.
     pub fn list(&self) -> Result<Vec<Listed>, Reason> {
-        Ok(Vec::new())
+        let mut digests = self.digests().map_err(|error| failed("the image store cannot be listed", &error))?;
+        digests.sort();
+        Ok(digests.into_iter().map(|digest| self.listed(digest)).collect())
     }
 
     /// One image.
@@ -158,7 +205,15 @@ impl ImageStore {
     /// # Errors
     /// `image-unknown`, `store-failed`.
     pub fn show(&self, digest: &Digest) -> Result<Listed, Reason> {
-        Err(unfinished(digest))
+        self.existing(digest)?;
+        Ok(self.listed(digest.clone()))
+    }
+
+    fn listed(&self, digest: Digest) -> Listed {
+        let record = self.record(&digest);
+        let refused = record.as_ref().err().cloned().or_else(|| self.mark(&digest).err());
+        let readers = self.readers().get(&digest).copied().unwrap_or(0);
+        Listed { digest, record: record.ok(), refused, readers }
     }
 
     /// What the receipt of an image says: length, kind and tree, for who asks for a permit. No block is read.
@@ -166,15 +221,22 @@ impl ImageStore {
     /// # Errors
     /// `image-unknown`, `image-receipt-invalid`, `store-failed`.
     pub fn record(&self, digest: &Digest) -> Result<ImageRecord, Reason> {
-        Err(unfinished(digest))
+        let folder = self.existing(digest)?;
+        let receipt = match files::read(&folder.join(RECEIPT), limits::IMAGE_RECEIPT_BYTES) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                let message = format!("the receipt of {digest} cannot be read: {error}");
+                return Err(Reason::new(Code::ImageReceiptInvalid, message).evidence(RECEIPT));
+            }
+        };
+        ImageRecord::from_receipt(&receipt, &self.inner.key, digest)
     }
 
-    /// Reads all of an image and holds it against its digest, its tree and its receipt. A bad one is quarantined.
-    ///
-    /// # Errors
-    /// `image-changed`, `image-receipt-invalid`, `image-unknown`, `store-failed`.
-    pub fn verify(&self, digest: &Digest, _seen: &(dyn Fn(u64) + Sync)) -> Result<ImageRecord, Reason> {
-        Err(unfinished(digest))
+    /// The record of an image from which something may start: the receipt is sound, and there is no quarantine.
+    fn usable(&self, digest: &Digest) -> Result<(PathBuf, ImageRecord), Reason> {
+        let record = self.record(digest)?;
+        self.mark(digest)?;
+        Ok((self.folder(digest)?, record))
     }
 
     /// Marks an image so that nothing starts from it on this node, whatever the database says. Those who read from it
@@ -182,8 +244,11 @@ impl ImageStore {
     ///
     /// # Errors
     /// `image-unknown`, `store-failed`.
-    pub fn quarantine(&self, digest: &Digest, _why: &str) -> Result<(), Reason> {
-        Err(unfinished(digest))
+    pub fn quarantine(&self, digest: &Digest, why: &str) -> Result<(), Reason> {
+        let folder = self.existing(digest)?;
+        let why: String = why.chars().take(limits::POLICY_MESSAGE_CHARS).collect();
+        files::write(&folder, MARK, why.as_bytes())
+            .map_err(|error| failed(&format!("{digest} cannot be marked as quarantined"), &error))
     }
 
     /// Takes the mark off; nothing happens where there is none.
@@ -191,7 +256,25 @@ impl ImageStore {
     /// # Errors
     /// `image-unknown`, `store-failed`.
     pub fn release(&self, digest: &Digest) -> Result<(), Reason> {
-        Err(unfinished(digest))
+        let folder = self.existing(digest)?;
+        let released = match fs::remove_file(folder.join(MARK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| files::sync(&folder)),
+        };
+        released.map_err(|error| failed(&format!("{digest} cannot be released"), &error))
+    }
+
+    /// Refuses an image that is marked. A mark that cannot be read is a mark.
+    fn mark(&self, digest: &Digest) -> Result<(), Reason> {
+        let limit = limits::POLICY_MESSAGE_CHARS.saturating_mul(4) as u64;
+        match files::read(&self.folder(digest)?.join(MARK), limit) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Reason::new(Code::ImageQuarantined, format!("{digest} is quarantined: {error}"))),
+            Ok(why) => {
+                let message = format!("{digest} is quarantined: {}", String::from_utf8_lossy(&why));
+                Err(Reason::new(Code::ImageQuarantined, message))
+            }
+        }
     }
 
     /// Removes an image and everything that is kept beside it.
@@ -199,44 +282,135 @@ impl ImageStore {
     /// # Errors
     /// `image-in-use`, `image-unknown`, `store-failed`.
     pub fn delete(&self, digest: &Digest) -> Result<(), Reason> {
-        Err(unfinished(digest))
+        let _names = self.names();
+        let folder = self.existing(digest)?;
+        // Held until the name is gone, so that nobody begins to read in between.
+        let readers = self.readers();
+        if let Some(count) = readers.get(digest) {
+            return Err(Reason::new(Code::ImageInUse, format!("{digest} is read by {count} machines' disks")));
+        }
+        let unnamed = self.inner.root.join("uploads").join(format!("deleted-{}", digest.to_hex()));
+        let deleted = files::remove(&unnamed)
+            .and_then(|()| fs::rename(&folder, &unnamed))
+            .and_then(|()| files::sync(folder.parent().unwrap_or(&folder)));
+        drop(readers);
+        kill::here(KillPoint::ImageDeleteUnnamed);
+        deleted
+            .and_then(|()| files::remove(&unnamed))
+            .map_err(|error| failed(&format!("{digest} cannot be deleted"), &error))
     }
 
-    /// Keeps what was decided about an image beside it; replaces an earlier one.
-    ///
-    /// # Errors
-    /// `image-unknown`, `input-too-large`, `store-failed`.
-    pub fn decision_put(&self, digest: &Digest, _document: &[u8]) -> Result<(), Reason> {
-        Err(unfinished(digest))
+    /// Removes what a dead process left half done, and finishes what only lacks its last step.
+    fn tidy(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.inner.root.join("uploads"))? {
+            let path = entry?.path();
+            if path.join(import::EXPECTED).is_file() {
+                files::remove_temporary(&path)?;
+            } else {
+                files::remove(&path)?;
+            }
+        }
+        for digest in self.digests()? {
+            let Ok(folder) = self.folder(&digest) else { continue };
+            files::remove_temporary(&folder)?;
+            documents::tidy(&folder)?;
+            import::freeze(&folder);
+        }
+        Ok(())
     }
 
-    /// What was decided, if anything.
-    ///
-    /// # Errors
-    /// `image-unknown`, `store-failed`.
-    pub fn decision(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Reason> {
-        Err(unfinished(digest))
+    /// The digests that have a folder.
+    fn digests(&self) -> io::Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for shelf in fs::read_dir(self.inner.root.join("sha256"))? {
+            let shelf = shelf?;
+            if !shelf.file_type()?.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(shelf.path())? {
+                let name = entry?.file_name();
+                let digest = Digest::from_hex(DigestAlgorithm::Sha256, &name.to_string_lossy()).ok();
+                found.extend(digest.filter(|digest| name.to_str() == Some(&digest.to_hex())));
+            }
+        }
+        Ok(found)
     }
 
-    /// Keeps a document of evidence beside an image; replaces one of the same name.
-    ///
-    /// # Errors
-    /// `image-unknown`, `input-too-large` (also for the 257th), `file-unsafe` for a name that is not a plain file
-    /// name, `store-failed`.
-    pub fn evidence_put(&self, digest: &Digest, _name: &str, _document: &[u8]) -> Result<(), Reason> {
-        Err(unfinished(digest))
+    /// Where an image is or would be.
+    fn folder(&self, digest: &Digest) -> Result<PathBuf, Reason> {
+        if digest.algorithm() != DigestAlgorithm::Sha256 {
+            let message = format!("images are named by SHA-256, and {digest} is none");
+            return Err(Reason::new(Code::ImageUnknown, message));
+        }
+        let hex = digest.to_hex();
+        let shelf = hex.get(..2).unwrap_or_default();
+        Ok(self.inner.root.join("sha256").join(shelf).join(&hex))
     }
 
-    /// Name and bytes of each document of evidence, by name.
-    ///
-    /// # Errors
-    /// `image-unknown`, `store-failed`.
-    pub fn evidence(&self, digest: &Digest) -> Result<Vec<(String, Vec<u8>)>, Reason> {
-        Err(unfinished(digest))
+    /// The folder of an image that is there.
+    fn existing(&self, digest: &Digest) -> Result<PathBuf, Reason> {
+        let folder = self.folder(digest)?;
+        match fs::symlink_metadata(&folder) {
+            Ok(found) if found.is_dir() => Ok(folder),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(&format!("{digest} cannot be looked up"), &error))
+            }
+            _ => Err(Reason::new(Code::ImageUnknown, format!("there is no image {digest} on this node"))),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, ()> {
+        self.inner.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn readers(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a reader in, until what is returned is dropped.
+    fn read_by_one_more(&self, digest: &Digest) -> Reader {
+        let mut readers = self.readers();
+        let count = readers.entry(digest.clone()).or_default();
+        *count = count.saturating_add(1);
+        Reader { store: self.clone(), digest: digest.clone() }
+    }
+
+    /// What was found to be changed is quarantined at once, without waiting for anybody's decision. Where even that
+    /// fails, the next check finds the same again.
+    fn distrust(&self, digest: &Digest, reason: &Reason) {
+        if reason.code.known() == Some(Code::ImageChanged) && self.mark(digest).is_ok() {
+            let _ = self.quarantine(digest, &reason.to_string());
+        }
     }
 }
 
-/// What is not built yet says so, and says no.
-fn unfinished(digest: &Digest) -> Reason {
-    Reason::new(Code::InternalError, format!("{digest}: the image store is not built yet"))
+/// Somebody who reads from an image, so that it is not deleted.
+#[derive(Debug)]
+struct Reader {
+    store: ImageStore,
+    digest: Digest,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut readers = self.store.readers();
+        if let Some(count) = readers.get_mut(&self.digest) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                readers.remove(&self.digest);
+            }
+        }
+    }
+}
+
+/// The reason for an input or output error of the store itself.
+fn failed(what: &str, error: &io::Error) -> Reason {
+    let full =
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge);
+    let code = if full { Code::StoreFull } else { Code::StoreFailed };
+    Reason::new(code, format!("{what}: {error}"))
+}
+
+fn changed(digest: &Digest, what: &str) -> Reason {
+    Reason::new(Code::ImageChanged, format!("{digest} {what}"))
 }

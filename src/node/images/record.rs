@@ -82,7 +82,6 @@ struct Signature {
     sig: String,
 }
 
-#[expect(dead_code, reason = "the store is being built")]
 impl ImageRecord {
     /// The receipt: this record under the node's signature.
     ///
@@ -123,6 +122,10 @@ impl ImageRecord {
             return Err(invalid("is of another type"));
         }
         let [signature] = envelope.signatures.as_slice() else { return Err(invalid("has not exactly one signature")) };
+        // What is not signed is compared, so that no byte of a receipt can be another one.
+        if signature.keyid != key.public().fingerprint().to_string() {
+            return Err(invalid("names another key"));
+        }
         let decoded = (base64_bytes::decode(&envelope.payload), base64_bytes::decode(&signature.sig));
         let (Some(payload), Some(signature)) = decoded else { return Err(invalid("is not base64")) };
         key.public()
