@@ -17,7 +17,7 @@ for job in "$@"; do
         build) needs gcc:gcc libc6-dev:/usr/lib/x86_64-linux-gnu/libc.a make:make
                needs ca-certificates:/etc/ssl/certs/ca-certificates.crt git:git ;;
         test) needs gnupg:gpg strace:strace python3:python3
-              needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img
+              needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
               needs docker-registry:docker-registry openssl:openssl
               needs rpm:rpmbuild db5.3-util:db5.3_load ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
