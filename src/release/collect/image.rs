@@ -3,9 +3,10 @@
 //! Evidence is looked for where clients of any age put it: among the referrers of OCI 1.1, by the registry's own list or
 //! by the tag that stands in for it, and under cosign's tags. A tag is resolved once; from then on there is one digest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::clients::registry::{Manifest as Served, Reference, RegistryError, Repository};
+use crate::clients::registry::{INDEX, Manifest as Served, Reference, RegistryError, Repository};
 use crate::release::artifact::Artifact;
 use crate::release::evidence::image::{self, Attached, Descriptor, Kind, Manifest, Parts};
 use crate::types::{Code, Digest, Reason, limits};
@@ -88,126 +89,123 @@ pub async fn resolve(repository: &Repository, reference: &Reference, name: &str)
 
 /// Gathers everything that is attached to an image and may be evidence.
 pub async fn evidence(repository: &Repository, digest: &Digest) -> Evidence {
-    let mut search = Search::new(repository);
-    search.image(digest).await;
-    let holders = std::mem::take(&mut search.holders);
-    let mut documents = Vec::new();
-    for (attached, holder) in holders {
-        let mut signatures = Search { budget: search.budget, ..Search::new(repository) };
-        signatures.signatures(&holder.1).await;
-        search.budget = signatures.budget;
-        search.reasons.append(&mut signatures.reasons);
-        let holder = Artifact::from_bytes(&attached.name, &holder.0);
-        documents.push(Document { attached, holder, signatures: signatures.attached });
+    let search = Search { repository, budget: AtomicU64::new(limits::IMAGE_EVIDENCE_BYTES) };
+    let (signatures, attestations, documents) =
+        tokio::join!(search.signatures(digest), search.tagged(digest, ".att"), search.tagged(digest, ".sbom"));
+    let mut evidence = Evidence::default();
+    let mut seen = BTreeSet::new();
+    for found in signatures.into_iter().chain([attestations, documents]) {
+        // The same manifest may stand in a list and under a tag.
+        if found.digest.is_some_and(|digest| !seen.insert(digest)) {
+            continue;
+        }
+        evidence.attached.extend(found.attached);
+        evidence.reasons.extend(found.reasons);
+        for (attached, (bytes, digest)) in found.documents {
+            let mut signatures = Vec::new();
+            for found in search.signatures(&digest).await {
+                signatures.extend(found.attached);
+                evidence.reasons.extend(found.reasons);
+            }
+            let holder = Artifact::from_bytes(&attached.name, &bytes);
+            evidence.documents.push(Document { attached, holder, signatures });
+        }
     }
-    Evidence { attached: search.attached, documents, reasons: search.reasons }
+    evidence
 }
 
-/// A manifest's bytes, and its digest.
-type Holder = (Vec<u8>, Digest);
+/// What one manifest holds, or why that could not be had.
+#[derive(Default)]
+struct Found {
+    digest: Option<Digest>,
+    attached: Vec<Attached>,
+    /// Documents, each with the bytes and the digest of the manifest.
+    documents: Vec<(Attached, (Vec<u8>, Digest))>,
+    reasons: Vec<Reason>,
+}
+
+impl Found {
+    fn refused(reason: Reason) -> Self {
+        Self { reasons: vec![reason], ..Self::default() }
+    }
+}
+
+/// Referrers that are fetched at the same time.
+const LANES: usize = 4;
 
 /// One search, with what is left of the bound on all that it may bring.
 struct Search<'a> {
     repository: &'a Repository,
-    budget: u64,
-    seen: BTreeSet<Digest>,
-    attached: Vec<Attached>,
-    holders: Vec<(Attached, Holder)>,
-    reasons: Vec<Reason>,
+    budget: AtomicU64,
 }
 
-impl<'a> Search<'a> {
-    fn new(repository: &'a Repository) -> Self {
-        Self {
-            repository,
-            budget: limits::IMAGE_EVIDENCE_BYTES,
-            seen: BTreeSet::new(),
-            attached: Vec::new(),
-            holders: Vec::new(),
-            reasons: Vec::new(),
-        }
-    }
-
-    /// Every place where clients attach things to an image.
-    async fn image(&mut self, digest: &Digest) {
-        self.signatures(digest).await;
-        for suffix in [".att", ".sbom"] {
-            self.tagged(digest, suffix).await;
-        }
-    }
-
+impl Search<'_> {
     /// Where signatures are.
-    async fn signatures(&mut self, digest: &Digest) {
-        if let Err(reason) = self.referrers(digest).await {
-            self.reasons.push(reason);
-        }
-        self.tagged(digest, ".sig").await;
+    async fn signatures(&self, digest: &Digest) -> Vec<Found> {
+        let (referrers, tagged) = tokio::join!(self.referrers(digest), self.tagged(digest, ".sig"));
+        let mut all = referrers.unwrap_or_else(|reason| vec![Found::refused(reason)]);
+        all.push(tagged);
+        all
     }
 
-    async fn referrers(&mut self, digest: &Digest) -> Result<(), Reason> {
+    async fn referrers(&self, digest: &Digest) -> Result<Vec<Found>, Reason> {
         let listed = self.repository.referrers(digest).await.map_err(|error| reason(&error))?;
-        let place = || format!("referrers of {digest}");
+        let place = format!("referrers of {digest}");
+        let read = |page: &[u8], served_as: &str| {
+            Manifest::parse(page, served_as).and_then(index).map_err(|reason| reason.evidence(&place))
+        };
         let mut referrers = Vec::new();
         match listed {
             Some(pages) => {
                 for page in pages {
-                    let served_as = crate::clients::registry::INDEX;
-                    let page = Manifest::parse(&page, served_as).map_err(|reason| reason.evidence(place()))?;
-                    referrers.extend(index(page).ok_or_else(|| no_index().evidence(place()))?);
+                    referrers.extend(read(&page, INDEX)?);
                 }
             }
             // The tag that stands in for the list (OCI distribution specification 1.1, referrers tag schema).
             None => {
-                let Some(served) = self.tag(&image::tag(digest, "")).await? else { return Ok(()) };
-                let page = Manifest::parse(&served.bytes, &served.media_type).map_err(|r| r.evidence(place()))?;
-                referrers.extend(index(page).ok_or_else(|| no_index().evidence(place()))?);
+                let Some(served) = self.tag(&image::tag(digest, "")).await? else { return Ok(Vec::new()) };
+                referrers.extend(read(&served.bytes, &served.media_type)?);
             }
         }
-        referrers.retain(|referrer| Kind::may_be_in(&referrer.artifact_type));
+        let mut seen = BTreeSet::new();
+        referrers.retain(|one| Kind::may_be_in(&one.artifact_type) && seen.insert(one.digest.clone()));
         if referrers.len() > limits::REFERRERS {
-            let message = format!("{} has more than {} of them", place(), limits::REFERRERS);
+            let message = format!("{place} are more than {}", limits::REFERRERS);
             return Err(Reason::new(Code::InputTooLarge, message));
         }
-        for referrer in referrers {
-            if let Err(reason) = self.referrer(digest, &referrer).await {
-                self.reasons.push(reason);
+        let lane = |start: usize| {
+            let own: Vec<(usize, &Descriptor)> = referrers.iter().enumerate().skip(start).step_by(LANES).collect();
+            async move {
+                let mut found = Vec::with_capacity(own.len());
+                for (position, referrer) in own {
+                    found.push((position, self.referrer(digest, referrer).await));
+                }
+                found
             }
-        }
-        Ok(())
+        };
+        let (first, second, third, fourth) = tokio::join!(lane(0), lane(1), lane(2), lane(3));
+        // In the order of the list, whichever came first.
+        let all: BTreeMap<usize, Found> = [first, second, third, fourth].into_iter().flatten().collect();
+        Ok(all.into_values().collect())
     }
 
-    async fn referrer(&mut self, subject: &Digest, descriptor: &Descriptor) -> Result<(), Reason> {
-        if !self.seen.insert(descriptor.digest.clone()) {
-            return Ok(());
-        }
-        let served = match self.repository.manifest(&descriptor.digest.to_string()).await {
-            Ok(served) => served,
-            // A list may be older than what it lists: what was taken away says nothing.
-            Err(RegistryError::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(reason(&error)),
-        };
+    async fn referrer(&self, subject: &Digest, descriptor: &Descriptor) -> Found {
         let name = self.repository.what(&descriptor.digest.to_string());
-        let manifest = Manifest::parse(&served.bytes, &served.media_type).map_err(|reason| reason.evidence(&name))?;
-        // A document does not always name what it is about: this one is attached to something else.
-        let is_attached = manifest.subject.as_ref().is_none_or(|of| of == subject);
-        self.layers(&name, manifest, &served, is_attached).await;
-        Ok(())
+        match self.repository.manifest(&descriptor.digest.to_string()).await {
+            Ok(served) => self.held(&name, served, subject).await,
+            // A list may be older than what it lists: what was taken away says nothing.
+            Err(RegistryError::NotFound { .. }) => Found::default(),
+            Err(error) => Found::refused(reason(&error)),
+        }
     }
 
     /// What stands under one of cosign's tags.
-    async fn tagged(&mut self, digest: &Digest, suffix: &str) {
+    async fn tagged(&self, digest: &Digest, suffix: &str) -> Found {
         let tag = image::tag(digest, suffix);
-        let name = self.repository.what(&tag);
         match self.tag(&tag).await {
-            Ok(None) => {}
-            Ok(Some(served)) => {
-                self.seen.insert(served.digest.clone());
-                match Manifest::parse(&served.bytes, &served.media_type) {
-                    Ok(manifest) => self.layers(&name, manifest, &served, true).await,
-                    Err(reason) => self.reasons.push(reason.evidence(&name)),
-                }
-            }
-            Err(reason) => self.reasons.push(reason),
+            Ok(None) => Found::default(),
+            Ok(Some(served)) => self.held(&self.repository.what(&tag), served, digest).await,
+            Err(reason) => Found::refused(reason),
         }
     }
 
@@ -219,9 +217,16 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Reads the layers that may be evidence.
-    async fn layers(&mut self, name: &str, manifest: Manifest, served: &Served, may_be_document: bool) {
-        let Parts::Image { layers, .. } = manifest.parts else { return };
+    /// Reads the layers of a manifest that may be evidence.
+    async fn held(&self, name: &str, served: Served, subject: &Digest) -> Found {
+        let manifest = match Manifest::parse(&served.bytes, &served.media_type) {
+            Ok(manifest) => manifest,
+            Err(reason) => return Found::refused(reason.evidence(name)),
+        };
+        let mut found = Found { digest: Some(served.digest.clone()), ..Found::default() };
+        // A document does not always name what it is about: one that is attached to something else is not ours.
+        let may_be_document = manifest.subject.as_ref().is_none_or(|of| of == subject);
+        let Parts::Image { layers, .. } = manifest.parts else { return found };
         let alone = layers.len() == 1;
         for (position, layer) in layers.into_iter().enumerate() {
             let Some(kind) = Kind::of(&layer.media_type) else { continue };
@@ -229,38 +234,38 @@ impl<'a> Search<'a> {
             let attached = match self.blob(&layer).await {
                 Ok(bytes) => Attached { name, kind, annotations: layer.annotations, bytes },
                 Err(reason) => {
-                    self.reasons.push(reason.evidence(name));
+                    found.reasons.push(reason.evidence(name));
                     continue;
                 }
             };
             match kind {
-                Kind::Bundle | Kind::SimpleSigning | Kind::Envelope => self.attached.push(attached),
+                Kind::Bundle | Kind::SimpleSigning | Kind::Envelope => found.attached.push(attached),
                 Kind::Sbom | Kind::Vex if may_be_document => {
-                    self.holders.push((attached, (served.bytes.clone(), served.digest.clone())));
+                    found.documents.push((attached, (served.bytes.clone(), served.digest.clone())));
                 }
                 Kind::Sbom | Kind::Vex => {}
             }
         }
+        found
     }
 
-    async fn blob(&mut self, layer: &Descriptor) -> Result<Vec<u8>, Reason> {
-        let limit = limits::EVIDENCE_BYTES.min(self.budget);
-        if layer.size > limit {
-            let message = format!("{} has {} bytes, and {limit} may still be read", layer.digest, layer.size);
+    async fn blob(&self, layer: &Descriptor) -> Result<Vec<u8>, Reason> {
+        let take = |left: u64| left.checked_sub(layer.size);
+        let is_granted = layer.size <= limits::EVIDENCE_BYTES
+            && self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if !is_granted {
+            let message = format!("{} has {} bytes, which is too much evidence", layer.digest, layer.size);
             return Err(Reason::new(Code::InputTooLarge, message));
         }
-        self.budget = self.budget.saturating_sub(layer.size);
         self.repository.blob(&layer.digest, layer.size).await.map_err(|error| reason(&error))
     }
 }
 
-fn index(manifest: Manifest) -> Option<Vec<Descriptor>> {
+fn index(manifest: Manifest) -> Result<Vec<Descriptor>, Reason> {
     match manifest.parts {
-        Parts::Index(manifests) => Some(manifests),
-        Parts::Image { .. } => None,
+        Parts::Index(manifests) => Ok(manifests),
+        Parts::Image { .. } => {
+            Err(Reason::new(Code::ImageMalformed, "a list of referrers is an index, and this is an image"))
+        }
     }
-}
-
-fn no_index() -> Reason {
-    Reason::new(Code::ImageMalformed, "a list of referrers is an index, and this is an image")
 }

@@ -93,3 +93,26 @@ fn a_password_is_not_sent_in_the_clear_to_another_machine() {
     assert!(message.contains("in the clear to http://tokens.example.invalid/"), "{message}");
     assert_eq!(registry.asked().len(), 1, "nothing but the question how to ask: {:#?}", registry.asked());
 }
+
+#[test]
+fn many_referrers_are_read_and_reported_in_the_order_of_their_list() {
+    let registry = StandIn::new(&[]);
+    let shop = Shop::at(&registry.host);
+    let digest = push_image(&shop.host, "v1", b"layer");
+    let mut holders: Vec<String> = Vec::new();
+    for kind in ["a", "b", "c", "d", "e", "f"] {
+        let image = shop.image(&format!("@{digest}"));
+        let predicate_type = format!("https://example.org/{kind}");
+        let attest =
+            ["attest", &image, "--predicate", "predicate.json", "--type", &predicate_type, "--bundle", "x.json"];
+        shop.make(&attest).succeeds();
+        let holder = super::attach_bundle(&shop.host, &digest, &shop.desk.read("x.json"));
+        holders.push(format!("{}/a@{holder}", shop.host));
+    }
+    // The stand-in lists them in the order of their digests.
+    holders.sort();
+    let report = shop.ask("verify", ":v1", &[]).allows();
+    let signatures = report["facts"]["signatures"].as_array().unwrap();
+    let found: Vec<&str> = signatures.iter().map(|signature| signature["evidence"].as_str().unwrap()).collect();
+    assert_eq!(found, holders);
+}
