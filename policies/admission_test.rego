@@ -16,6 +16,8 @@ codes(attestation) := {reason.code |
 
 test_signed_image if codes(null) == set()
 
+test_image_signed_as_cosign_does if codes({"predicate_type": "https://sigstore.dev/cosign/sign/v1"}) == set()
+
 test_signed_build if codes({"provenance": {"builder_id": "x"}}) == set()
 
 test_decision_about_the_image if codes({"summary": summary}) == set()

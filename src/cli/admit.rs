@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::expect::{self, OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::gate::Requirement;
 use super::policy::FolderArgs;
+use super::registry::{self, Found, RegistryArgs};
 use super::sigstore::{self, UsableRoot};
 use super::vsa::VsaArgs;
 use super::{Context, Ended, UsageError, progress, report};
@@ -22,6 +23,7 @@ use crate::release::collect::files::read_evidence;
 use crate::release::decision::{Decision, Report, SubjectReport};
 use crate::release::evidence::disk;
 use crate::release::evidence::openpgp::{ArtifactHasher, ArtifactHashes};
+use crate::release::gate::image::AttachedDocument;
 use crate::release::trust::bundle::TrustBundle;
 use crate::release::trust::revocation::Revocations;
 use crate::types::vm::ArtifactKind;
@@ -32,7 +34,8 @@ mod kind;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Disk images, ISO images, kernels, initial root file systems, firmware, option ROMs
+    /// Disk images, ISO images, kernels, initial root file systems, firmware, option ROMs; or images as
+    /// oci://REGISTRY/REPOSITORY@sha256:HEX with what is attached to them
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
     /// What they are to a machine: disk, iso, kernel, initrd, firmware, option-rom; without it, by content and name
@@ -69,6 +72,8 @@ pub(super) struct Args {
     #[command(flatten)]
     folders: FolderArgs,
     #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
     vsa: VsaArgs,
     /// What every image must have besides; repeatable
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
@@ -77,10 +82,6 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let summaries = args.vsa.writer(context)?;
-    if let Some(reference) = args.images.iter().find(|image| image.starts_with("oci://")) {
-        let message = format!("`{reference}` is in a registry, and this version admits files");
-        return Err(UsageError::new(message, "turn it into a root disk first, and admit that").into());
-    }
     let mut refused = Vec::new();
     let installed = kept(sigstore::installed_bundle(context), &mut refused).flatten();
     let revocations = installed.as_ref().map(|bundle| bundle.revocations().clone()).unwrap_or_default();
@@ -88,17 +89,33 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         Some(path) => of_config(path)?,
         None => of_flags(args, installed.as_ref(), &mut refused, context)?,
     };
+    let in_registries = find(args, context)?;
     let question = Question { args, trust: &trust, revocations: &revocations, refused: &refused, context };
     let sizes = args.images.iter().filter_map(|image| Path::new(image).metadata().ok());
     let bar = progress::bytes(context, sizes.map(|metadata| metadata.len()).sum());
-    let reports: Vec<Report> = args.images.par_iter().map(|image| question.answer(image, &bar)).collect();
+    let files: Vec<&String> = args.images.iter().filter(|image| registry::reference_in(image).is_none()).collect();
+    let mut reports: Vec<Report> = files.par_iter().map(|image| question.answer(image, &bar)).collect();
     bar.finish_and_clear();
-    let report = joined(reports, refused, &trust, context);
+    let mut references = Vec::new();
+    for (image, found) in in_registries {
+        references.extend(found.as_ref().ok().map(|found| found.reference.clone()));
+        reports.push(question.answer_of_registry(image, found));
+    }
+    let mut report = joined(reports, refused, &trust, context);
+    report.images = references;
     if let Some(summaries) = &summaries {
         summaries.write(&report)?;
     }
     report::print(&report, context)?;
     Ok(Ended::Decided(report.decision))
+}
+
+/// Asks the registries, once.
+fn find<'a>(args: &'a Args, context: &Context) -> anyhow::Result<Vec<(&'a str, Result<Found, Reason>)>> {
+    let references = args.images.iter().filter(|image| registry::reference_in(image).is_some());
+    let ask =
+        |image: &'a String| Ok((image.as_str(), registry::find(image, &args.registry, args.trust.offline, context)?));
+    references.map(ask).collect()
 }
 
 /// One report over all images; each reason names its image where there are several.
@@ -200,7 +217,7 @@ struct Read {
 impl Question<'_> {
     fn answer(&self, image: &str, bar: &ProgressBar) -> Report {
         let path = Path::new(image);
-        let evidence = match self.evidence(path) {
+        let evidence = match self.evidence(Some(path)) {
             Ok(evidence) => evidence,
             Err(reasons) => return self.unanswered(image, reasons),
         };
@@ -228,6 +245,31 @@ impl Question<'_> {
         Report { warnings: report.warnings, policy: report.policy, trust_root: report.trust_root, ..joined }
     }
 
+    /// An image in a registry, by its digest and with what is attached to it.
+    fn answer_of_registry(&self, image: &str, found: Result<Found, Reason>) -> Report {
+        let found = match found {
+            Ok(found) => found,
+            Err(reason) => return self.unanswered(image, vec![reason]),
+        };
+        let mut evidence = match self.evidence(None) {
+            Ok(evidence) => evidence,
+            Err(reasons) => return self.unanswered(image, reasons),
+        };
+        evidence.attach(found.offered, found.reasons);
+        for AttachedDocument { file, document, holder, offered } in found.documents {
+            evidence.attach_document(file, document, holder, offered);
+        }
+        // What a registry holds is files in layers, and becomes a root disk.
+        let kind = self.args.kind.unwrap_or(ArtifactKind::Disk);
+        let presented = Presented { artifact: &found.artifact, kind, openpgp: None };
+        let judged = judge(presented, &evidence, self.trust, self.revocations, self.context.now);
+        let mut report = judged.into_report();
+        for subject in &mut report.subjects {
+            subject.decision = self.decision(&report.reasons);
+        }
+        report
+    }
+
     /// A report about an image that could not be judged.
     fn unanswered(&self, image: &str, reasons: Vec<Reason>) -> Report {
         let subject = SubjectReport {
@@ -243,13 +285,17 @@ impl Question<'_> {
         Decision::from_reasons(reasons.iter().chain(self.refused))
     }
 
-    /// What speaks for the image: beside it, and named by flags.
-    fn evidence(&self, image: &Path) -> Result<Evidence, Vec<Reason>> {
-        let mut paths = if self.args.no_beside { Vec::new() } else { beside::found(image) };
+    /// What speaks for the image: beside it, where it is a file, and named by flags.
+    fn evidence(&self, image: Option<&Path>) -> Result<Evidence, Vec<Reason>> {
+        let mut paths = match image {
+            Some(image) if !self.args.no_beside => beside::found(image),
+            _ => Vec::new(),
+        };
         let mut files = Vec::new();
         let mut reasons = Vec::new();
         let alone = self.args.images.len() == 1;
-        let over_this = |signature: &&PathBuf| alone || signature.file_stem() == image.file_name();
+        let name = image.and_then(Path::file_name);
+        let over_this = |signature: &&PathBuf| alone || (name.is_some() && signature.file_stem() == name);
         let named = self.args.bundle.iter().chain(self.args.signature.iter().filter(over_this));
         paths.retain(|path| !named.clone().any(|named| named == path));
         for path in &paths {

@@ -50,6 +50,8 @@ pub(super) struct NamedSignatures {
 #[derive(Debug)]
 pub(super) struct Companion<T> {
     pub(super) artifact: Artifact,
+    /// What its signatures are over: the file itself, or the manifest that holds it in a registry.
+    pub(super) signed: Artifact,
     pub(super) parsed: T,
     pub(super) signatures: Vec<NamedSignatures>,
     pub(super) hashes: ArtifactHashes,
@@ -103,9 +105,24 @@ impl Evidence {
             refused.extend(outcome.err().map(|reason| reason.evidence(&file.name)));
         }
         for (over, signatures) in over_companions {
-            evidence.attach(over, signatures, files);
+            evidence.sign_companion(over, signatures, files);
         }
         evidence
+    }
+
+    /// Takes in what is attached to an image in a registry: bundles, and what speaks against any of it.
+    pub fn attach(&mut self, offers: Vec<Offered>, refused: Vec<Reason>) {
+        self.files += offers.len();
+        self.offers.extend(offers);
+        self.refused.extend(refused);
+    }
+
+    /// Takes in a document that is attached to an image in a registry, with the manifest that its signatures are over.
+    pub fn attach_document(&mut self, file: Artifact, parsed: Document, holder: Artifact, offers: Vec<Offered>) {
+        let hashes = ArtifactHasher::new([]).finish();
+        let signatures = Vec::new();
+        self.documents.push(Companion { artifact: file, signed: holder, parsed, signatures, hashes });
+        self.attach(offers, Vec::new());
     }
 
     /// Whether there is nothing at all.
@@ -134,7 +151,7 @@ impl Evidence {
         self.offers.iter().any(Offered::is_message)
     }
 
-    fn attach(&mut self, over: &str, signatures: NamedSignatures, files: &[EvidenceFile]) {
+    fn sign_companion(&mut self, over: &str, signatures: NamedSignatures, files: &[EvidenceFile]) {
         let bytes = files.iter().find(|file| file.name == over).map(|file| file.bytes.as_slice()).unwrap_or_default();
         let list = self.lists.iter_mut().find(|list| list.artifact.name == over);
         let held = match list {
@@ -194,7 +211,8 @@ fn offers(file: &EvidenceFile) -> Result<Vec<Offered>, Reason> {
 
 fn companion<T>(file: &EvidenceFile, parsed: T) -> Companion<T> {
     let artifact = Artifact::from_bytes(&file.name, &file.bytes);
-    Companion { artifact, parsed, signatures: Vec::new(), hashes: ArtifactHasher::new([]).finish() }
+    let signed = artifact.clone();
+    Companion { artifact, signed, parsed, signatures: Vec::new(), hashes: ArtifactHasher::new([]).finish() }
 }
 
 fn within(file: &EvidenceFile, limit: u64) -> Result<(), Reason> {

@@ -324,8 +324,8 @@ impl<'a> Question<'a> {
         let companions: Vec<&Artifact> = evidence
             .lists
             .iter()
-            .map(|list| &list.artifact)
-            .chain(evidence.documents.iter().map(|document| &document.artifact))
+            .map(|list| &list.signed)
+            .chain(evidence.documents.iter().map(|document| &document.signed))
             .collect();
         let is_about = |offer: &Offered, artifact: &Artifact| {
             offer.claimed().iter().any(|digest| artifact.digest(digest.algorithm()) == Some(digest))
@@ -453,7 +453,7 @@ impl<'a> Question<'a> {
 
     /// What each signer says of a list or document; what a revoked signer says is nothing, and a no.
     fn of_companion<T>(&self, companion: &Companion<T>, against: &mut Against) -> Vec<Word> {
-        let file = &companion.artifact;
+        let file = &companion.signed;
         let offers: Vec<&Offered> = self
             .evidence
             .offers
@@ -463,7 +463,10 @@ impl<'a> Question<'a> {
         let mut words = self.of_file(file, &offers, false, against);
         self.of_signatures(&companion.signatures, Some(&companion.hashes), &mut words, against);
         for word in &mut words {
-            let reasons = revoked(file, &word.facts, self.revocations);
+            let mut reasons = revoked(file, &word.facts, self.revocations);
+            if companion.artifact != *file {
+                reasons.extend(revoked(&companion.artifact, &Facts::default(), self.revocations));
+            }
             if !reasons.is_empty() {
                 against.fatal.extend(reasons);
                 word.facts = Facts::default();

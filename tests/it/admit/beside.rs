@@ -248,7 +248,8 @@ fn a_wrong_command_line_is_no_answer() {
     for line in [
         "admit".to_owned(),
         "admit disk.img --kind floppy".to_owned(),
-        "admit oci://registry.example/image".to_owned(),
+        format!("admit oci://registry.example/image@sha256:{} --offline", "0".repeat(64)),
+        "admit oci://".to_owned(),
         format!("admit disk.img {NAMED} --config debvisor.toml"),
         "admit disk.img --config missing.toml".to_owned(),
     ] {

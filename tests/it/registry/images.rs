@@ -58,6 +58,27 @@ fn what_a_key_signed_and_attested_is_verified_and_gated_by_digest_and_by_tag() {
 }
 
 #[test]
+fn an_image_is_admitted_by_what_is_attached_to_it() {
+    for registry in both() {
+        let shop = Shop::at(registry.host());
+        let digest = push_image(&shop.host, "v1", b"layer");
+        let by_digest = format!("@{digest}");
+        shop.ask("admit", &by_digest, &[]).is(2, "evidence-missing");
+        let attest = ["attest", &shop.image(":v1"), "--predicate", "predicate.json", "--type", "cyclonedx"];
+        shop.make(&attest).succeeds();
+        // What is inside is not whether it may run.
+        shop.ask("admit", &by_digest, &[]).is(1, "signature-required");
+        shop.sign(&digest);
+        let report = shop.ask("admit", &by_digest, &["--require", "sbom"]).allows();
+        assert_eq!(report["policy"]["name"], "admission");
+        assert_eq!(report["images"][0]["reference"], format!("{}/a@{digest}", shop.host));
+        let other = push_image(&shop.host, "v1", b"another layer");
+        assert_eq!(shop.ask("admit", &format!("@{other}"), &[]).exit, 2);
+        assert_eq!(shop.ask("admit", ":v1", &[]).exit, 2);
+    }
+}
+
+#[test]
 fn what_an_identity_signed_is_verified_against_both_logs() {
     let services = Services::honest();
     let identity = ["--certificate-identity", WHO, "--certificate-oidc-issuer", ISSUER, "--trusted-root", "root.json"];
