@@ -207,3 +207,13 @@ pub const DOCKER_CONFIG_BYTES: u64 = 1024 * 1024;
 pub const CREDENTIAL_HELPER_MS: u64 = 30_000;
 /// A configuration file.
 pub const CONFIG_BYTES: u64 = 1024 * 1024;
+/// What is read of one program's headers to see whether it tells what it is made of.
+pub const SBOM_BINARY_HEADER_BYTES: u64 = 256 * 1024 * 1024;
+/// A program that tells what it is made of.
+pub const SBOM_BINARY_BYTES: u64 = 1024 * 1024 * 1024;
+/// Sections of a program that is looked into.
+pub const SBOM_BINARY_SECTIONS: usize = 20_000;
+/// What Go wrote into a program about its build.
+pub const GO_BUILD_INFO_BYTES: u64 = 64 * 1024 * 1024;
+/// What cargo-auditable wrote into a program, unpacked.
+pub const AUDIT_DATA_BYTES: usize = 64 * 1024 * 1024;

@@ -95,6 +95,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("sbom", crate::sbom::seeds());
     seeds.insert("image", crate::registry::manifests());
     seeds.insert("simple_signing", crate::registry::simple_signing());
+    seeds.insert("sbom_source", crate::sbom::source_seeds());
     seeds.insert("trust_bundle", trust_bundles());
     seeds.insert("tuf_root", vec![embedded_tuf_root().to_vec()]);
     seeds

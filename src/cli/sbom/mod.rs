@@ -10,6 +10,7 @@ use crate::types::{Code, Digest, Reason, limits};
 
 mod compare;
 mod diff;
+mod generate;
 mod licenses;
 mod score;
 mod validate;
@@ -22,6 +23,8 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Write the bill of materials of a source tree, a binary, a file system or an image
+    Generate(Box<generate::Args>),
     /// Check one document: schema, references, hashes, duplicates, depth
     Validate(validate::Args),
     /// Prove that two documents, of either format, say the same
@@ -36,6 +39,7 @@ enum Command {
 
 pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     match args.command {
+        Command::Generate(args) => generate::run(&args, context),
         Command::Validate(args) => validate::run(&args, context),
         Command::Compare(args) => compare::run(&args, context),
         Command::Diff(args) => diff::run(&args, context),

@@ -1,10 +1,13 @@
 //! Bills of materials through the real binary: every line of the threat model, every format, and what each verb says.
 
+mod generate;
 mod hostile;
 mod maker;
 mod rootfs;
 mod threats;
 mod verbs;
+
+pub(crate) use generate::seeds as source_seeds;
 
 /// A sound document of each format, for the fuzz target.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

@@ -6,11 +6,8 @@
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::release::evidence::sbom::model::{Component, CustomLicense, Hash, Property, Scope};
+use crate::release::evidence::sbom::model::{Component, CustomLicense, Hash, LOCATION, Property, Scope};
 use crate::types::{Code, Reason, limits};
-
-/// The property that says which file of the source a component was found in.
-pub const LOCATION: &str = "debvisor:location";
 
 /// What was found so far.
 #[derive(Debug, Clone, Default)]

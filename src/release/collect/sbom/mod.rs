@@ -17,17 +17,26 @@ use crate::release::artifact::Artifact;
 use crate::release::evidence::sbom::model::{Component, ComponentKind, Hash, Metadata, Party, Sbom, Tool};
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
+pub mod binary;
+pub mod cargo;
 mod disk;
 mod found;
+pub mod go;
 mod image;
 mod layers;
 mod links;
+pub mod maven;
+pub mod npm;
 mod os;
+pub mod package;
+pub mod pnpm;
+pub mod python;
 mod source;
 mod system;
 pub mod tree;
+pub mod yarn;
 
-pub use found::{Found, LOCATION, Root};
+pub use found::{Found, Root};
 pub use source::Source;
 use tree::{Directory, Entry, OneFile, Tree};
 
@@ -71,7 +80,17 @@ pub struct Scan<'a> {
 pub type Cataloger = fn(&Scan<'_>, &mut Found);
 
 /// Every cataloger, in the order in which they are asked.
-const CATALOGERS: &[Cataloger] = &[os::catalog];
+const CATALOGERS: &[Cataloger] = &[
+    cargo::catalog,
+    npm::catalog,
+    yarn::catalog,
+    pnpm::catalog,
+    python::catalog,
+    go::catalog,
+    maven::catalog,
+    os::catalog,
+    binary::catalog,
+];
 
 impl<'a> Scan<'a> {
     /// Lists a tree.
@@ -128,6 +147,19 @@ impl<'a> Scan<'a> {
 /// The reason why a file of the source does not have the form that its name promises.
 pub fn malformed(path: &str, why: impl std::fmt::Display) -> Reason {
     Reason::new(Code::SbomSourceMalformed, format!("cannot use {path}: {why}")).evidence(path)
+}
+
+/// Reads YAML of a known shape, within bounds.
+///
+/// # Errors
+/// Where it is none, in a sentence.
+fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: limits::JSON_NODES, max_events: 2 * limits::JSON_NODES },
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
 /// Makes the bill of materials of a source.
@@ -230,7 +262,12 @@ pub fn assemble(found: Found, mut subject: Component, options: &Options) -> Resu
     if subject.id.is_empty() {
         subject.id = unused_id(&components, &subject);
     }
-    for root in found.roots.iter().filter(|root| root.id != subject.id && components.contains_key(&root.id)) {
+    let mut roots: Vec<&Root> = found.roots.iter().filter(|root| components.contains_key(&root.id)).collect();
+    // What stands beside the project at the top is a part of the source, and nothing that the project needs.
+    if found.roots.iter().any(|root| root.is_project && root.folder.is_empty()) {
+        roots.retain(|root| !root.is_project || root.folder.is_empty());
+    }
+    for root in roots {
         sbom.add_dependency(&subject.id, &root.id);
     }
     sbom.dependencies.entry(subject.id.clone()).or_default();
@@ -297,8 +334,7 @@ fn serial(sbom: &Sbom) -> String {
 /// A directory with an operating system in it is looked at for what is installed.
 fn view_of(tree: &dyn Tree) -> View {
     let marks = ["etc/os-release", "usr/lib/os-release", "var/lib/dpkg/status", "lib/apk/db/installed"];
-    let has = |path: &&str| tree.open(path).is_ok();
-    if marks.iter().any(has) { View::Installed } else { View::Source }
+    if marks.iter().any(|path| tree.open(path).is_ok()) { View::Installed } else { View::Source }
 }
 
 /// Directories that hold nothing that a source is made of, or nothing that lasts.

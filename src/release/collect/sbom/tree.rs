@@ -2,6 +2,7 @@
 //! image and the merged layers of a container.
 //! Invariant: nothing is written, no link is followed, and nothing above the root is ever named or opened.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -249,6 +250,39 @@ impl Tree for OneFile {
             return Err(unreadable(path, &io::Error::from(io::ErrorKind::NotFound)));
         }
         Ok(Box::new(File::open(&self.path).map_err(|error| unreadable(path, &error))?))
+    }
+}
+
+/// Files that are in memory already.
+#[derive(Debug, Clone, Default)]
+pub struct InMemory {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl InMemory {
+    /// The tree of these files, by their paths. All of them may be run.
+    pub const fn new(files: BTreeMap<String, Vec<u8>>) -> Self {
+        Self { files }
+    }
+}
+
+impl Tree for InMemory {
+    fn entries(&self, enter: &dyn Fn(&str) -> bool) -> Result<Vec<Entry>, Reason> {
+        let is_below_entered = |path: &str| path.match_indices('/').all(|(at, _)| path.get(..at).is_some_and(enter));
+        let entry = |(path, bytes): (&String, &Vec<u8>)| Entry {
+            path: path.clone(),
+            kind: EntryKind::File,
+            bytes: bytes.len() as u64,
+            executable: true,
+        };
+        Ok(self.files.iter().filter(|(path, _)| is_below_entered(path)).map(entry).collect())
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Content + '_>, Reason> {
+        match self.files.get(path) {
+            Some(bytes) => Ok(Box::new(io::Cursor::new(bytes.as_slice()))),
+            None => Err(unreadable(path, &io::Error::from(io::ErrorKind::NotFound))),
+        }
     }
 }
 

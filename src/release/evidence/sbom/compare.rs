@@ -173,6 +173,13 @@ impl Comparison {
         if agreed {
             return;
         }
+        // A package URL has the namespace in it, which one format keeps apart from the name and the other does not.
+        let package = |component: &Component| {
+            component.purl.as_deref().and_then(Purl::parse).map(|purl| (purl.package.to_lowercase(), purl.version))
+        };
+        if package(a).is_some() && package(a) == package(b) {
+            return;
+        }
         let versions_differ = version(a).zip(version(b)).is_some_and(|(a, b)| a != b);
         if name(a) != name(b) || versions_differ {
             self.no(format!("the first describes {}, the second {}", a.label(), b.label()));

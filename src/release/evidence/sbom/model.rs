@@ -591,6 +591,11 @@ pub struct Property {
     pub value: String,
 }
 
+/// The property by which generators tell in which file of the source a component was found.
+pub const LOCATION: &str = "debvisor:location";
+/// The property by which they tell why it need not be there when the artifact runs: `build`, `dev`, `optional`, `peer`.
+pub const DEPENDENCY: &str = "debvisor:dependency";
+
 /// What is seen of a signature inside a document. Its cryptography is not looked at: a signature that proves something
 /// is a detached one, made over the file's bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -238,7 +238,7 @@ impl<'a> Graph<'a> {
             | "TEST_DEPENDENCY_OF" => {
                 self.dependencies.push((to, Some(from)));
                 let scope = match kind {
-                    "DEV_DEPENDENCY_OF" | "TEST_DEPENDENCY_OF" => Some(Scope::Excluded),
+                    "BUILD_DEPENDENCY_OF" | "DEV_DEPENDENCY_OF" | "TEST_DEPENDENCY_OF" => Some(Scope::Excluded),
                     "OPTIONAL_DEPENDENCY_OF" => Some(Scope::Optional),
                     _ => None,
                 };
