@@ -11,7 +11,7 @@ use super::launch::{BlockSource, Launch, SealedArtifact};
 use super::observed::Artifact;
 use super::{Answer, HypervisorError};
 use crate::release::admit::BootPermit;
-use crate::types::vm::{ArtifactKind, BootPath, VmId, VmSpec};
+use crate::types::vm::{ArtifactKind, BootPath, Network, Nic, VmId, VmSpec};
 use crate::types::{Code, Digest, limits};
 
 /// The paths by which a whole machine is started.
@@ -197,6 +197,39 @@ fn bounded(spec: &VmSpec) -> Answer<()> {
     }
     if spec.kernel.as_ref().is_some_and(|direct| direct.cmdline.contains(['\0', '\n'])) {
         return malformed("a kernel command line is one line");
+    }
+    let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if spec.name.is_empty() || spec.name.len() > 63 || !spec.name.bytes().all(label) || spec.name.starts_with('-') {
+        return malformed("a machine's name has 1 to 63 lower-case letters, digits and hyphens");
+    }
+    if spec.netboot && spec.nics.iter().all(|nic| nic.option_rom.is_none()) {
+        return malformed("a machine that boots from the network has a card with an option ROM");
+    }
+    if spec.firmware.as_ref().is_some_and(|firmware| firmware.secure_boot && firmware.vars_template.is_none()) {
+        return malformed("Secure Boot needs a template of variables with enrolled keys");
+    }
+    spec.nics.iter().try_for_each(nic_form)
+}
+
+/// The form of a card: what of it becomes a name or an address on the host.
+///
+/// # Errors
+/// A refusal with `machine-malformed`.
+pub fn nic_form(nic: &Nic) -> Answer<()> {
+    let malformed = |what: String| Err(HypervisorError::refused(Code::MachineMalformed, what));
+    if let Some(mac) = &nic.mac {
+        let parts: Vec<&str> = mac.split(':').collect();
+        let octet = |part: &&str| part.len() == 2 && u8::from_str_radix(part, 16).is_ok();
+        let multicast = |part: &&str| u8::from_str_radix(part, 16).is_ok_and(|first| first & 1 == 1);
+        if parts.len() != 6 || !parts.iter().all(octet) || parts.first().is_some_and(multicast) {
+            return malformed(format!("`{mac}` is no address of a network card"));
+        }
+    }
+    if let Network::Bridge { bridge } = &nic.network {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if bridge.is_empty() || bridge.len() > 15 || !bridge.bytes().all(fits) || bridge.starts_with(['-', '.']) {
+            return malformed(format!("`{bridge}` is no name of a bridge"));
+        }
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::types::{Code, Reason};
 pub mod gate;
 pub mod launch;
 pub mod observed;
+pub mod qemu;
 
 pub use launch::{BlockSource, ImageFormat, Launch, SealedArtifact};
 pub use observed::{
@@ -155,22 +156,17 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// As [`Self::start`]; and a refusal where the launch is of other artifacts than the machine that was saved.
     fn restore(&self, permit: BootPermit, launch: Launch) -> impl Future<Output = Answer<Observed>> + Send;
 
-    /// Sends memory and devices of a machine to the node that listens at `socket`, and the overlays of its disks.
+    /// Sends memory, devices and the overlays of a machine's disks to where [`Self::migrate_in`] waits for it.
     ///
     /// # Errors
     /// [`HypervisorError::Failed`] where the other side goes away; the machine then runs on here.
     fn migrate_out(&self, vm: VmId, peer: MigrationSockets) -> impl Future<Output = Answer<MigrationReport>> + Send;
 
-    /// Waits at `sockets` for a machine that another node sends. Returns when it may be sent.
+    /// Makes room for a machine that another node sends, and says where to send it. It runs when it has arrived.
     ///
     /// # Errors
     /// As [`Self::start`].
-    fn migrate_in(
-        &self,
-        permit: BootPermit,
-        launch: Launch,
-        sockets: MigrationSockets,
-    ) -> impl Future<Output = Answer<Observed>> + Send;
+    fn migrate_in(&self, permit: BootPermit, launch: Launch) -> impl Future<Output = Answer<MigrationSockets>> + Send;
 
     /// Changes the limits of a running machine. `None` takes a limit away.
     ///
@@ -208,8 +204,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// A refusal where the machine does not run.
     fn vnc(&self, vm: VmId) -> impl Future<Output = Answer<PathBuf>> + Send;
 
-    /// Where the sockets of this machine's block servers shall be: a directory that the machine's user can enter and
-    /// nobody else. It is made where it is not there.
+    /// Where the sockets of this machine's block servers shall be: a directory that the machine's user can pass, and in
+    /// which it can change nothing. It is made where it is not there.
     ///
     /// # Errors
     /// [`HypervisorError::Failed`] where it cannot be made.
@@ -302,8 +298,8 @@ pub enum GuestRequest {
     FsThaw,
 }
 
-/// Where two nodes meet for a migration; whoever carries the bytes between them listens on one side and connects on
-/// the other.
+/// Where a machine is waited for. Whoever carries the bytes between two nodes connects to these on one, and offers the
+/// like on the other, to be connected to by the machine's user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationSockets {
     /// Memory and devices.
