@@ -58,6 +58,26 @@ points! {
     StoreBeforeCommit "store-before-commit",
     /// They are on the disk, and nobody was told.
     StoreAfterCommit "store-after-commit",
+    /// A machine is admitted, and nothing of its start is written.
+    MachineStartAdmitted "machine-start-admitted",
+    /// The record says that it is being started.
+    MachineStartRecorded "machine-start-recorded",
+    /// Its overlays are there.
+    MachineStartOverlays "machine-start-overlays",
+    /// So are its sockets, its TPM and its tap devices.
+    MachineStartResources "machine-start-resources",
+    /// Its process is there, halted.
+    MachineStartSpawned "machine-start-spawned",
+    /// The record has the process.
+    MachineStartIdentified "machine-start-identified",
+    /// It runs, and nobody was told.
+    MachineStartRunning "machine-start-running",
+    /// The record says that it is to end.
+    MachineStopRecorded "machine-stop-recorded",
+    /// Its process is gone, and nothing is cleared away.
+    MachineStopGone "machine-stop-gone",
+    /// Its images have the snapshot, and the record does not.
+    MachineSnapshotTaken "machine-snapshot-taken",
 }
 
 /// The point that is armed, and how often it is still passed before.

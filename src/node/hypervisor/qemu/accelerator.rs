@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,17 @@ impl Finder<'_> {
         if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Ok(tcg(format!("/dev/kvm does not open: {error}")));
         }
+        // A machine's user gets the group of the device, and nothing else that root has.
+        let metadata = fs::metadata("/dev/kvm")?;
+        let owner = self.owner.map(|(user, _)| (user, metadata.gid()));
+        let mode = metadata.permissions().mode();
+        let may = mode & 0o060 == 0o060 || mode & 0o006 == 0o006;
+        if owner.is_some_and(|(user, _)| user != metadata.uid()) && !may {
+            return Ok(tcg(format!(
+                "/dev/kvm may not be opened by the user of machines: its mode is {:04o}",
+                mode & 0o7777
+            )));
+        }
         let host = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
         let qemu = format!("{}.{}", self.version.0, self.version.1);
         let path = self.state.join("accelerator.json");
@@ -60,7 +72,7 @@ impl Finder<'_> {
         let Some(kernel) = kernel else {
             return Ok(tcg("no kernel has proved KVM on this host yet".to_owned()));
         };
-        let choice = match self.run(kernel).await? {
+        let choice = match self.run(kernel, owner).await? {
             Ok(()) => AcceleratorChoice {
                 accelerator: Accelerator::Kvm,
                 reason: format!("a kernel booted with KVM on {host}"),
@@ -75,7 +87,7 @@ impl Finder<'_> {
     }
 
     /// Runs the kernel alone, without a disk or network, until it says a marker or the deadline passes.
-    async fn run(&self, kernel: &SealedArtifact) -> io::Result<Result<(), String>> {
+    async fn run(&self, kernel: &SealedArtifact, owner: Option<(u32, u32)>) -> io::Result<Result<(), String>> {
         let mut handover = Handover::default();
         let roms = self.roms.hand_over(&mut handover)?;
         let image = handover.add(kernel.fd().try_clone()?);
@@ -111,7 +123,7 @@ impl Finder<'_> {
             arguments.push(name.into());
             arguments.push(value.into());
         }
-        let spawn = Spawn { program: self.program, arguments, handover, owner: self.owner, netns: None, log: &log };
+        let spawn = Spawn { program: self.program, arguments, handover, owner, netns: None, log: &log };
         let mut child = spawn.run()?;
         ours.set_nonblocking(true)?;
         let mut console = tokio::net::UnixStream::from_std(ours)?;

@@ -14,8 +14,11 @@ use crate::node::hypervisor::launch::ImageFormat;
 use crate::types::limits::{MACHINE_DISKS, MACHINE_NICS};
 use crate::types::vm::{Accelerator, Network, VmId, VmSpec};
 
+/// QEMU's major and minor number.
+type Version = (u64, u64);
+
 /// The machine type of new machines, and the QEMU versions that have it. A machine keeps the type of its first start.
-const MACHINE_TYPES: &[(&str, (u64, u64), (u64, u64))] = &[
+const MACHINE_TYPES: &[(&str, Version, Version)] = &[
     // Debian 12's own QEMU is 7.2, that of its backports 10.0; a type outlives its version by about six years.
     ("pc-q35-7.2", (7, 2), (11, 0)),
     ("pc-q35-10.0", (11, 1), (14, 2)),
@@ -49,7 +52,7 @@ pub fn index_of(slot: &str) -> usize {
 }
 
 /// The machine type for new machines of this QEMU, if it is a version that is known.
-pub fn machine_type(version: (u64, u64)) -> Option<&'static str> {
+pub fn machine_type(version: Version) -> Option<&'static str> {
     MACHINE_TYPES.iter().find(|(_, from, to)| (*from..=*to).contains(&version)).map(|(name, _, _)| *name)
 }
 

@@ -27,7 +27,6 @@ use crate::types::{Code, limits};
 const LET_GO: Duration = Duration::from_secs(30);
 
 /// Plugs in a disk or an ISO image.
-#[expect(clippy::needless_pass_by_value, reason = "a permit is used up by what it permits")]
 pub(super) async fn attach_block(
     inner: &Arc<Inner>,
     permit: BootPermit,
@@ -112,7 +111,6 @@ async fn unplug_block(live: &Live, block: &BlockRecord) {
 }
 
 /// Plugs in a card.
-#[expect(clippy::needless_pass_by_value, reason = "a permit is used up by what it permits")]
 pub(super) async fn attach_nic(
     inner: &Arc<Inner>,
     permit: BootPermit,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{MutexGuard, broadcast, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::cgroup::Cgroup;
 use super::network::tap_remove;
@@ -22,6 +22,9 @@ use crate::types::vm::{ObservedPower, VmId};
 
 /// How long a monitor may take to greet.
 pub(super) const GREETING: Duration = Duration::from_secs(20);
+
+/// How soon after a permitted reset the firmware makes its own.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// A machine, running or not.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Live {
     /// Turns true when the process is gone and everything is cleared away.
     pub(super) ended: watch::Sender<bool>,
     waiting: Mutex<Option<Waiting>>,
+    /// Since when the firmware may reset the machine once more.
+    settling: Mutex<Option<Instant>>,
     numbers: AtomicU32,
 }
 
@@ -304,7 +309,16 @@ impl Live {
     pub(super) fn new(vm: VmId, process: Process, qmp: Qmp) -> Self {
         let (heard, _) = broadcast::channel(256);
         let (ended, _) = watch::channel(false);
-        Self { vm, process, qmp, heard, ended, waiting: Mutex::default(), numbers: AtomicU32::new(1) }
+        Self {
+            vm,
+            process,
+            qmp,
+            heard,
+            ended,
+            waiting: Mutex::default(),
+            settling: Mutex::default(),
+            numbers: AtomicU32::new(1),
+        }
     }
 
     /// Asks the monitor on behalf of the machine.
@@ -364,10 +378,24 @@ impl Live {
         timeout(within, ended.wait_for(|ended| *ended)).await.is_ok_and(|answer| answer.is_ok())
     }
 
-    /// Resets it and lets it run, where it ran or waited for that. Its processors stand still meanwhile, so that the
-    /// guest cannot reset itself in the moment in which that would be done at once.
+    /// Whether a reset that the guest just made belongs to the one that was permitted. SeaBIOS begins a warm start with
+    /// a reset of its own, to have its memory as new; so the first one after a permit is taken for that, where it comes
+    /// at once, and no second is.
+    pub(super) fn is_settling(&self) -> bool {
+        let since = self.settling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        since.is_some_and(|since| since.elapsed() < SETTLING)
+    }
+
+    /// Resets it by a permit.
     pub(super) async fn reset(&self) -> Answer<()> {
         let goes_on = self.runs().await || self.waits_for() == Some(Waiting::Reset);
+        *self.settling.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.reset_once(goes_on).await
+    }
+
+    /// Resets it and lets it run, where it ran or waited for that. Its processors stand still meanwhile, so that the
+    /// guest cannot reset itself in the moment in which that would be done at once.
+    pub(super) async fn reset_once(&self, goes_on: bool) -> Answer<()> {
         self.execute("stop", json!({})).await?;
         let mut heard = self.heard.subscribe();
         self.execute("set-action", json!({ "reboot": "reset" })).await?;

@@ -23,6 +23,7 @@ use super::gate::Gate;
 use super::launch::{BlockSource, Launch, SealedArtifact};
 use super::observed::{EventKind, Exit, MachineEvent, MigrationReport, Observed, Snapshot, SnapshotName};
 use super::{Answer, GuestRequest, Hypervisor, HypervisorError, Limits, MigrationSockets};
+use crate::kill::{self, KillPoint};
 use crate::release::admit::BootPermit;
 use crate::types::Code;
 use crate::types::vm::{BootPath, Nic, VmId};
@@ -42,6 +43,11 @@ mod snapshot;
 mod start;
 mod tpm;
 mod watch;
+
+/// The same against a real QEMU: here because only the gate's own crate makes permits without a ticket.
+#[cfg(test)]
+#[path = "../../../../tests/vm/mod.rs"]
+mod vm;
 
 use machine::Machine;
 use record::Folder;
@@ -71,8 +77,8 @@ pub struct Settings {
     pub user: UserWish,
     /// The network namespace that machines and bridges are in, where it is not this process's own.
     pub netns: Option<PathBuf>,
-    /// Stops at a step for ever, as if killed there: for tests of what a crash leaves.
-    pub halt_at: Option<Step>,
+    /// Stops at a point for ever, as if killed there: for tests of what a crash leaves.
+    pub halt_at: Option<KillPoint>,
 }
 
 /// Which accelerator is wanted.
@@ -97,47 +103,6 @@ pub enum UserWish {
 
 /// A user that no package of Debian's has, where `debvisor-qemu` was not made.
 const NOBODY_ELSE: (u32, u32) = (64_937, 64_937);
-
-/// The steps between which an agent may die: what a test of crashes enumerates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Before anything of a start is written.
-    StartAdmitted,
-    /// The record says that the machine is being started.
-    StartRecorded,
-    /// Its overlays are there.
-    StartOverlays,
-    /// Its sockets, its TPM and its taps are there.
-    StartResources,
-    /// Its process is there, halted.
-    StartSpawned,
-    /// The record has the process.
-    StartIdentified,
-    /// It runs.
-    StartRunning,
-    /// The record says that it is to end.
-    StopRecorded,
-    /// Its process is gone.
-    StopGone,
-    /// Memory is being kept for a snapshot; the record does not have it.
-    SnapshotTaken,
-}
-
-impl Step {
-    /// Every step.
-    pub const ALL: &'static [Self] = &[
-        Self::StartAdmitted,
-        Self::StartRecorded,
-        Self::StartOverlays,
-        Self::StartResources,
-        Self::StartSpawned,
-        Self::StartIdentified,
-        Self::StartRunning,
-        Self::StopRecorded,
-        Self::StopGone,
-        Self::SnapshotTaken,
-    ];
-}
 
 impl Settings {
     /// The usual ones.
@@ -242,7 +207,8 @@ impl Inner {
     }
 
     /// Where a crash is played, everything stops here.
-    async fn step(&self, step: Step) {
+    async fn step(&self, step: KillPoint) {
+        kill::here(step);
         if self.settings.halt_at == Some(step) {
             std::future::pending::<()>().await;
         }
@@ -268,7 +234,7 @@ impl Hypervisor for Qemu {
         machine.take_up(&self.inner).await?;
         let Some(live) = machine.live() else { return Ok(()) };
         machine.ending(Exit::Asked)?;
-        self.inner.step(Step::StopRecorded).await;
+        self.inner.step(KillPoint::MachineStopRecorded).await;
         let runs = live.runs().await;
         if !grace.is_zero() && runs {
             live.qmp.execute("system_powerdown", json!({})).await.ok();
@@ -294,7 +260,7 @@ impl Hypervisor for Qemu {
         machine.take_up(&self.inner).await?;
         let Some(live) = machine.live() else { return Ok(()) };
         machine.ending(Exit::Asked)?;
-        self.inner.step(Step::StopRecorded).await;
+        self.inner.step(KillPoint::MachineStopRecorded).await;
         live.process.kill().map_err(|error| HypervisorError::failed("kill", vm, error))?;
         if live.ended_within(END).await {
             return Ok(());

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::Inner;
 use super::machine::Live;
 use super::process::host_program;
 use super::record::Record;
-use super::{Inner, Step};
+use crate::kill::KillPoint;
 use crate::node::hypervisor::observed::{Snapshot, SnapshotName};
 use crate::node::hypervisor::{Answer, HypervisorError};
 use crate::release::admit::BootPermit;
@@ -33,14 +34,13 @@ pub(super) async fn create(inner: &Arc<Inner>, vm: VmId, name: SnapshotName) -> 
     // One that a crash left in the images and not in the record is nobody's.
     job(&live, "snapshot-delete", &record, &name, false).await.ok();
     job(&live, "snapshot-save", &record, &name, true).await?;
-    inner.step(Step::SnapshotTaken).await;
+    inner.step(KillPoint::MachineSnapshotTaken).await;
     let snapshot = Snapshot { name, taken_at: (inner.settings.now)(), artifacts: record.artifacts };
     machine.update(|record| record.snapshots.push(snapshot.clone()))?;
     Ok(snapshot)
 }
 
 /// Goes back to one.
-#[expect(clippy::needless_pass_by_value, reason = "a permit is used up by what it permits")]
 pub(super) async fn revert(inner: &Arc<Inner>, permit: BootPermit, vm: VmId, name: SnapshotName) -> Answer<()> {
     let machine = inner.machine(vm);
     let _work = machine.work().await;

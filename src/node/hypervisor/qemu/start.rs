@@ -21,7 +21,8 @@ use super::machine::{GREETING, Live, Machine, observed};
 use super::process::{Handover, Process, Spawn, host_program, last_line};
 use super::qmp::{Qmp, QmpError};
 use super::record::{BlockRecord, Folder, NicRecord, Phase, Record};
-use super::{AcceleratorWish, Inner, Step, migrate, network, tpm, watch};
+use super::{AcceleratorWish, Inner, migrate, network, tpm, watch};
+use crate::kill::KillPoint;
 use crate::node::hypervisor::gate::STARTS;
 use crate::node::hypervisor::launch::{Launch, SealedArtifact};
 use crate::node::hypervisor::observed::{AcceleratorChoice, Artifact, EventKind, Observed, Waiting};
@@ -52,11 +53,10 @@ impl Mode {
 }
 
 /// Starts a machine.
-#[expect(clippy::needless_pass_by_value, reason = "a permit is used up by what it permits")]
 pub(super) async fn start(inner: &Arc<Inner>, permit: BootPermit, launch: Launch, mode: Mode) -> Answer<Observed> {
     let vm = launch.vm;
     let artifacts = inner.gate().launch(&permit, &launch, mode.paths())?;
-    inner.step(Step::StartAdmitted).await;
+    inner.step(KillPoint::MachineStartAdmitted).await;
     let machine = inner.machine(vm);
     let _work = machine.work().await;
     machine.take_up(inner).await?;
@@ -69,7 +69,7 @@ pub(super) async fn start(inner: &Arc<Inner>, permit: BootPermit, launch: Launch
     let earlier = folder.exists().then(|| machine.record()).transpose()?;
     let record = plan_record(inner, &launch, artifacts, earlier, mode).await?;
     machine.set_record(record.clone())?;
-    inner.step(Step::StartRecorded).await;
+    inner.step(KillPoint::MachineStartRecorded).await;
     let started = bring_up(inner, &machine, &launch, &record, lock, mode).await;
     if let Err(error) = started {
         let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -164,7 +164,7 @@ async fn bring_up(
     let folder = machine.folder();
     let failed = |error: io::Error| HypervisorError::failed("start", vm, error);
     let vars = overlays(inner, folder, launch, record).await.map_err(failed)?;
-    inner.step(Step::StartOverlays).await;
+    inner.step(KillPoint::MachineStartOverlays).await;
 
     let mut handover = Handover::default();
     let roms_fd = inner.roms.hand_over(&mut handover).map_err(failed)?;
@@ -207,7 +207,7 @@ async fn bring_up(
             self::tap(inner, vm, tap, bridge, &nic.mac).await?;
         }
     }
-    inner.step(Step::StartResources).await;
+    inner.step(KillPoint::MachineStartResources).await;
 
     let vnc = folder.vnc();
     // A socket that a QEMU that was killed left behind is in the way of the next.
@@ -235,7 +235,7 @@ async fn bring_up(
     machine.update(|record| {
         record.phase = Phase::Running { pid: live.process.pid, started: live.process.started };
     })?;
-    inner.step(Step::StartIdentified).await;
+    inner.step(KillPoint::MachineStartIdentified).await;
     if let Some(percent) = launch.spec.cpu_limit_percent {
         limit(vm, live.process.pid, Limits { cpu_percent: Some(percent), memory_bytes: None })?;
     }
@@ -254,7 +254,7 @@ async fn bring_up(
     if !launch.paused {
         live.execute("cont", json!({})).await?;
     }
-    inner.step(Step::StartRunning).await;
+    inner.step(KillPoint::MachineStartRunning).await;
     inner.emit(vm, EventKind::Started);
     Ok(())
 }
@@ -282,7 +282,7 @@ async fn spawn(
     let spawn = Spawn { program: &inner.program, arguments, handover, owner, netns: inner.netns(), log: &log };
     let mut child = spawn.run().map_err(failed)?;
     let process = child.id().and_then(Process::of);
-    inner.step(Step::StartSpawned).await;
+    inner.step(KillPoint::MachineStartSpawned).await;
     let connected = match process {
         Some(process) => Qmp::connect(&folder.socket("qmp"), GREETING).await.map(|connected| (process, connected)),
         None => Err(QmpError::Gone),

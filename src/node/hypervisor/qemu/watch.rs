@@ -13,6 +13,7 @@ use super::machine::{Live, Machine};
 use super::process::{last_line, tail};
 use super::qmp::Event;
 use super::{Inner, migrate};
+use crate::kill::KillPoint;
 use crate::node::hypervisor::observed::{EventKind, Exit, Waiting};
 use crate::types::limits::CONSOLE_LOG_BYTES;
 
@@ -78,7 +79,7 @@ async fn watch(
         }
     }
     let Some(inner) = inner.upgrade() else { return };
-    inner.step(super::Step::StopGone).await;
+    inner.step(KillPoint::MachineStopGone).await;
     let detail = match last_line(&machine.folder().log()) {
         line if line.is_empty() => status,
         line => format!("{status}: {line}"),
@@ -91,6 +92,15 @@ async fn heard(inner: &Arc<Inner>, machine: &Machine, live: &Arc<Live>, event: &
     let vm = machine.vm();
     let text = |name: &str| event.data.get(name).and_then(Value::as_str).unwrap_or_default();
     match event.event.as_str() {
+        "SHUTDOWN" if text("reason") == "guest-reset" && live.is_settling() => {
+            let live = Arc::clone(live);
+            // Not here: it waits for an event, and events wait for this task.
+            tokio::spawn(async move {
+                if let Err(error) = live.reset_once(true).await {
+                    tracing::error!(vm = %live.vm, %error, "machine {} stays halted in its reset", live.vm);
+                }
+            });
+        }
         "SHUTDOWN" if text("reason") == "guest-reset" => {
             live.wait_for(Some(Waiting::Reset));
             inner.emit(vm, EventKind::GuestReset);
