@@ -19,7 +19,10 @@ for job in "$@"; do
         test) needs gnupg:gpg strace:strace python3:python3
               needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
               needs docker-registry:docker-registry openssl:openssl
-              needs rpm:rpmbuild db5.3-util:db5.3_load ;;
+              needs rpm:rpmbuild db5.3-util:db5.3_load
+              # Machines: the guest is built by scripts/guest.sh, QEMU itself comes by scripts/tool-qemu.sh.
+              needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso
+              needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         demo) needs gnupg:gpg ;;
         dist) needs file:file ;;
@@ -88,6 +91,8 @@ for job in "$@"; do
     case "$job" in
         deny) scripts/tool-cargo-deny.sh ;;
         test)
+            scripts/tool-qemu.sh
+            scripts/guest.sh
             for component in rustfmt clippy; do
                 [[ $component = rustfmt ]] && program=cargo-fmt || program=cargo-clippy
                 command -v "$program" >/dev/null 2>&1 || rustup component add "$component"
