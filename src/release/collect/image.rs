@@ -22,6 +22,8 @@ pub struct Image {
     pub reference: String,
     /// The digest that names it from now on.
     pub digest: Digest,
+    /// Registry, repository and tag, where it was asked for by a tag.
+    pub tagged: Option<String>,
     /// What the manifest or index says.
     pub manifest: Manifest,
     /// The manifest itself, under the name that the user gave.
@@ -84,7 +86,8 @@ pub async fn resolve(repository: &Repository, reference: &Reference, name: &str)
     let manifest = Manifest::parse(&served.bytes, &served.media_type)
         .map_err(|reason| reason.evidence(repository.what(&digest.to_string())))?;
     let artifact = Artifact::from_bytes(name, &served.bytes);
-    Ok(Image { reference: repository.what(&digest.to_string()), digest, manifest, artifact })
+    let tagged = reference.tag().map(|tag| repository.what(tag));
+    Ok(Image { reference: repository.what(&digest.to_string()), digest, tagged, manifest, artifact })
 }
 
 /// Gathers everything that is attached to an image and may be evidence.

@@ -40,6 +40,7 @@ fn a_platform_of_an_index_becomes_a_layout_and_the_second_pull_is_free() {
         ("application/vnd.oci.image.layer.v1.tar", &b"arm64"[..])
     );
     let index: Value = serde_json::from_slice(&fs::read(dir.path().join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], format!("{}/a:v1", registry.host));
     let manifest = index["manifests"][0]["digest"].as_str().unwrap();
     assert_eq!(manifest, pulled.manifest.to_string());
     let bytes = fs::read(dir.path().join("blobs").join(manifest.replace(':', "/"))).unwrap();

@@ -58,10 +58,14 @@ pub async fn pull(repository: &Repository, image: &Image, platform: &str, dir: &
     fs::create_dir_all(path.parent().unwrap_or(&blobs)).map_err(|error| disk(&blobs, &error))?;
     write(&path, &bytes)?;
     write(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    // The name under which containerd and its kin know it.
+    let annotations = image.tagged.as_ref().map_or_else(|| json!({}), |name| json!({"io.containerd.image.name": name}));
     let index = json!({
         "schemaVersion": 2,
         "mediaType": crate::clients::registry::INDEX,
-        "manifests": [{"mediaType": manifest.media_type, "digest": digest, "size": bytes.len()}],
+        "manifests": [{
+            "mediaType": manifest.media_type, "digest": digest, "size": bytes.len(), "annotations": annotations,
+        }],
     });
     write(&dir.join("index.json"), index.to_string().as_bytes())?;
     Ok(Pulled {
