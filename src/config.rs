@@ -53,6 +53,16 @@ pub struct Environment {
     pub github_actions: Option<GithubActions>,
     /// The GitLab job that this run is a part of (`GITLAB_CI` is `true`).
     pub gitlab_ci: Option<GitlabCi>,
+    /// `GITHUB_TOKEN`, else `GH_TOKEN`: with which GitHub's API is asked.
+    pub github_token: Option<Secret>,
+    /// `GITHUB_API_URL`: GitHub's API, or an Enterprise server's.
+    pub github_api_url: Option<String>,
+    /// `GITHUB_WORKFLOW`: the name of the workflow that this run is a step of.
+    pub github_workflow: Option<String>,
+    /// `DEBVISOR_WEBHOOK_SECRET`: with which what goes to a webhook is authenticated.
+    pub webhook_secret: Option<Secret>,
+    /// `DEBVISOR_SMTP_PASSWORD`: the password of the mail server's user.
+    pub smtp_password: Option<Secret>,
     /// `SIGSTORE_ID_TOKEN`: an OIDC token that was made for Sigstore, as GitLab and others hand it over.
     pub identity_token: Option<Secret>,
     /// `DEBVISOR_KILL_AT`: the point at which this process kills itself, for tests alone.
@@ -135,6 +145,11 @@ impl Environment {
             cache_dir: below("XDG_CACHE_HOME", ".cache"),
             github_actions: (text("GITHUB_ACTIONS").as_deref() == Some("true")).then(GithubActions::read),
             gitlab_ci: (text("GITLAB_CI").as_deref() == Some("true")).then(GitlabCi::read),
+            github_token: given("GITHUB_TOKEN").or_else(|| given("GH_TOKEN")),
+            github_api_url: text("GITHUB_API_URL"),
+            github_workflow: text("GITHUB_WORKFLOW"),
+            webhook_secret: given("DEBVISOR_WEBHOOK_SECRET"),
+            smtp_password: given("DEBVISOR_SMTP_PASSWORD"),
             identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
             kill_at: text("DEBVISOR_KILL_AT"),
         }
@@ -189,6 +204,11 @@ fn text(name: &str) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 fn secret(name: &str) -> Option<Secret> {
     env::var(name).ok().map(Secret::new)
+}
+
+/// A secret that is set; an empty one is none.
+fn given(name: &str) -> Option<Secret> {
+    secret(name).filter(|secret| !secret.reveal().is_empty())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]

@@ -24,35 +24,35 @@ use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
 use crate::release::verify::{Expectations, Facts, Offered, Verifier};
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
     /// The release's directory (docs/reference/release-layout.md), or an image with what is attached to it
     #[arg(value_name = "DIR|oci://REF")]
-    target: String,
+    pub(super) target: String,
     /// Further evidence from outside of the directory: a Sigstore bundle, or JSON Lines of them; repeatable
     #[arg(long, value_name = "FILE")]
-    bundle: Vec<PathBuf>,
+    pub(super) bundle: Vec<PathBuf>,
     #[command(flatten)]
-    signer: SignerArgs,
+    pub(super) signer: SignerArgs,
     #[command(flatten)]
-    provenance: ProvenanceArgs,
+    pub(super) provenance: ProvenanceArgs,
     #[command(flatten)]
-    openpgp: OpenpgpArgs,
+    pub(super) openpgp: OpenpgpArgs,
     #[command(flatten)]
-    trust: TrustArgs,
+    pub(super) trust: TrustArgs,
     #[command(flatten)]
-    registry: RegistryArgs,
+    pub(super) registry: RegistryArgs,
     /// The policy: a name, or a Rego file or directory, which comes on top of release; `bundle:NAME` is the installed
     /// trust bundle's
     #[arg(long, value_name = "NAME|FILE", default_value = "release")]
-    policy: String,
+    pub(super) policy: String,
     #[command(flatten)]
-    folders: FolderArgs,
+    pub(super) folders: FolderArgs,
     #[command(flatten)]
-    vsa: VsaArgs,
+    pub(super) vsa: VsaArgs,
     /// What every artifact must have besides a line in a signed list; repeatable
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
-    require: Vec<Requirement>,
+    pub(super) require: Vec<Requirement>,
 }
 
 /// What a release may be asked to have.
@@ -80,9 +80,18 @@ impl Requirement {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
+    let summaries = args.vsa.writer(context)?;
+    let report = judge(args, Vec::new(), context)?;
+    decided(&report, summaries.as_ref(), context)
+}
+
+/// Judges the target. `found` are bundles from elsewhere than the command line.
+///
+/// # Errors
+/// A usage error where the flags contradict each other or the target is none.
+pub(super) fn judge(args: &Args, found: Vec<Offered>, context: &Context) -> anyhow::Result<Report> {
     let target = Target::open(args, context)?;
     let openpgp = args.openpgp.expectations(context.now)?;
-    let summaries = args.vsa.writer(context)?;
     let mut unanswered = Vec::new();
     let installed = kept(sigstore::installed_bundle(context), &mut unanswered).flatten();
     let folders = args.folders.folders(&context.environment).with_bundle(installed.as_ref());
@@ -91,7 +100,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         Ok(policies) => policies,
         Err(reason) => {
             unanswered.push(reason);
-            return decided(&Report::new(Vec::new(), unanswered, context.now), summaries.as_ref(), context);
+            return Ok(Report::new(Vec::new(), unanswered, context.now));
         }
     };
     let revocations = installed.as_ref().map(|bundle| bundle.revocations().clone()).unwrap_or_default();
@@ -104,7 +113,8 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let asks_sigstore = names_signer || args.provenance.source_uri.is_some();
     let root = asks_sigstore.then(|| UsableRoot::select(&args.trust, installed.as_ref(), context));
     let root = root.and_then(|root| kept(root, &mut unanswered));
-    let (further, unreadable) = sigstore::offered(&args.bundle);
+    let (mut further, unreadable) = sigstore::offered(&args.bundle);
+    further.extend(found);
     unanswered.extend(unreadable);
 
     let mut expected = args.vsa.expect(expect::policy_input(&args.signer, &args.provenance, &args.openpgp));
@@ -151,7 +161,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     };
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
-    decided(&report, summaries.as_ref(), context)
+    Ok(report)
 }
 
 fn decided(report: &Report, summaries: Option<&vsa::Writer>, context: &Context) -> anyhow::Result<Ended> {

@@ -20,12 +20,14 @@ mod explain;
 mod gate;
 mod key;
 mod log;
+mod notify;
 mod output;
 mod policy;
 mod progress;
 mod provenance;
 mod registry;
 pub mod report;
+mod reverify;
 mod sbom;
 mod sign;
 mod signing;
@@ -98,6 +100,10 @@ enum Command {
     Policy(policy::Args),
     /// Write, merge, check and apply VEX documents
     Vex(vex::Args),
+    /// Look at published releases again, and compare them with what was decided before
+    Reverify(Box<reverify::Args>),
+    /// Tell people what a run found: one issue a finding, kept up to date
+    Notify(Box<notify::Args>),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -228,6 +234,8 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Key(args) => key::run(args, context),
         Command::Policy(args) => policy::run(args, context),
         Command::Vex(args) => vex::run(&args, context),
+        Command::Reverify(args) => reverify::run(&args, context),
+        Command::Notify(args) => notify::run(&args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

@@ -34,7 +34,7 @@ enum Command {
     Test(TestArgs),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct FolderArgs {
     /// A folder whose NAME.rego, NAME.json or NAME/ comes before the user's and the built-in policies
     #[arg(long, value_name = "DIR")]

@@ -20,6 +20,18 @@ pub(super) fn bytes(context: &Context, total: u64) -> ProgressBar {
     }
 }
 
+/// A bar over so many releases, with the bytes that were fetched; hidden where nobody looks.
+pub(super) fn releases(context: &Context, total: u64) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    match ProgressStyle::with_template("{bar:40} {pos}/{len} releases, {msg} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// Tells a bar of the bytes that go by.
 pub(super) struct Seen<'a>(pub(super) &'a ProgressBar);
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 pub mod answer;
 pub mod fulcio;
+pub mod github;
 pub mod oidc;
 pub mod registry;
 pub mod rekor;
 pub mod tsa;
 pub mod tuf;
+pub mod webhook;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

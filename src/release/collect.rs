@@ -2,5 +2,6 @@
 
 pub mod files;
 pub mod image;
+pub mod published;
 pub mod sbom;
 pub mod trust_root;

@@ -16,3 +16,5 @@ pub mod attest;
 
 pub mod collect;
 pub mod gate;
+pub mod notify;
+pub mod reverify;

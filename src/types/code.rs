@@ -491,6 +491,37 @@ codes! {
         from "docs/how-to/images.md" fix "delete images that nothing uses, or give the store a larger file system"
     StoreFailed "store-failed" Undecided { "The image store could not be read or written." }
         from "docs/how-to/images.md" fix "check the store's folder, its owner and its disk, and run again"
+    // Watching releases
+    BaselineMissing "baseline-missing" Undecided { "Nobody has decided about this release before: there is nothing to compare it with." }
+        from "docs/how-to/reverify.md" fix "look at the release, and record it: debvisor reverify --write-baseline"
+    BaselineInvalid "baseline-invalid" Deny { "The baseline is damaged, forged, or signed by somebody else than --baseline-key names." }
+        from "docs/how-to/reverify.md" fix "take the baseline from where it is kept under version control, and find out who changed it"
+    AssetReplaced "asset-replaced" Deny { "A published file has other bytes than when it was decided about, whoever signed them." }
+        from "docs/threat-model.md, reverify" fix "find out who replaced it; a published release never changes: publish a new one"
+    AssetAdded "asset-added" Deny { "A published release has a file that it did not have when it was decided about." }
+        from "docs/threat-model.md, reverify" fix "find out who added it; if it is honest, decide anew and write a new baseline"
+    AssetGone "asset-gone" Deny { "A file of a published release is gone." }
+        from "docs/threat-model.md, reverify" fix "find out who removed it, and publish it again from a copy with the same digest"
+    ReleaseGone "release-gone" Deny { "A release that was decided about is no longer published." }
+        from "docs/threat-model.md, reverify" fix "find out who withdrew it; if that is meant, take it out of the baseline"
+    TagMoved "tag-moved" Deny { "A release's tag points to another commit than when it was decided about." }
+        from "docs/threat-model.md, reverify" fix "point the tag back, and protect tags from being moved"
+    AttestationLost "attestation-lost" Deny { "An attestation that a file had is no longer there, or no longer holds." }
+        from "docs/threat-model.md, reverify" fix "publish the attestation again, or find out why it is gone"
+    SignerChanged "signer-changed" Deny { "A file with the same bytes is signed by somebody else than before." }
+        from "docs/threat-model.md, reverify" fix "find out who signed it anew; if that is meant, decide anew and write a new baseline"
+    BuilderChanged "builder-changed" Deny { "The provenance of a file with the same bytes names another builder than before." }
+        from "docs/threat-model.md, reverify" fix "find out who attested anew; the same bytes have one build"
+    SbomChanged "sbom-changed" Deny { "A bill of materials names other components than when it was decided about." }
+        from "docs/threat-model.md, reverify" fix "find out who replaced it; a corrected one belongs to a new release"
+    AdvisoryPublished "advisory-published" Deny { "An advisory that was published since the decision concerns a component of the release." }
+        from "OSV schema, evaluation" fix "say in the release's VEX document what it means, or publish a release with the fixed component"
+    AdvisoryUnjudged "advisory-unjudged" Undecided { "An advisory names a component of the release, and its versions have no order that is known here." }
+        from "OSV schema, evaluation" fix "look at the advisory by hand, and say in the release's VEX document what it means"
+    AdvisoryMalformed "advisory-malformed" Undecided { "A file of the advisory export is no advisory; without it nobody knows what it would have said." }
+        from "OSV schema; RustSec advisory format" fix "export the database again"
+    RateLimited "rate-limited" Undecided { "The service allows no more requests for now." }
+        from "docs.github.com, rate limits" fix "run again later, or give a token: GITHUB_TOKEN"
 
     // Ours
     InternalError "internal-error" Undecided { "DebVisor itself failed; the answer is unknown and therefore not yes." }

@@ -217,3 +217,13 @@ pub const SBOM_BINARY_SECTIONS: usize = 20_000;
 pub const GO_BUILD_INFO_BYTES: u64 = 64 * 1024 * 1024;
 /// What cargo-auditable wrote into a program, unpacked.
 pub const AUDIT_DATA_BYTES: usize = 64 * 1024 * 1024;
+/// Issues or comments that one run of `notify` looks through.
+pub const WATCH_ISSUES: usize = 5_000;
+/// Advisories of one export; OSV's of all ecosystems are fewer.
+pub const ADVISORIES: usize = 2_000_000;
+/// The first pause before a server that failed is asked again, in milliseconds; doubled each time.
+pub const WATCH_PAUSE_MS: u64 = 500;
+/// One advisory.
+pub const ADVISORY_BYTES: u64 = 16 * 1024 * 1024;
+/// Releases of one repository that one run looks at when `--last` does not say.
+pub const WATCH_RELEASES: usize = 1_000;

@@ -53,6 +53,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("store", &["types", "kill", "release::evidence", "release::decision"]),
     ("control", &["types", "kill", "store", "clients", "release::decision", "release::admit"]),
+    ("release::reverify", &["types", "release::artifact", "release::evidence", "release::policy", "release::decision"]),
+    ("release::notify", &["types"]),
     (
         "node",
         &[
@@ -75,7 +77,15 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that compute and nothing else: no clock, network, process or disk.
-const PURE: &[&str] = &["types", "release::evidence", "release::verify", "release::decision", "release::admit"];
+const PURE: &[&str] = &[
+    "types",
+    "release::evidence",
+    "release::verify",
+    "release::decision",
+    "release::admit",
+    "release::reverify",
+    "release::notify",
+];
 
 /// What a pure room may not name, as paths begin. The clock's `now` is banned by `clippy.toml` already.
 const IMPURE: &[&[&str]] = &[

@@ -28,4 +28,5 @@ mod threats;
 mod trust;
 mod vex;
 mod vsa;
+mod watch;
 mod world;

@@ -202,7 +202,7 @@ fn property(text: &str) -> String {
 
 /// Text that Markdown and HTML show as it stands: all that could be markup becomes a character reference, which
 /// CommonMark (section 2.5) never reads as structure. Dots and colons are among it, or addresses would become links.
-fn markdown(text: &str) -> String {
+pub(in crate::cli) fn markdown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().saturating_mul(2));
     for character in visible(text).chars() {
         if character.is_alphanumeric() || matches!(character, ' ' | '-' | '/' | ',') {

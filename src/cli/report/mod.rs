@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::{Context, Format};
 use crate::release::decision::Report;
 
-mod github;
+pub(in crate::cli) mod github;
 mod highlights;
 pub mod reference;
 mod sarif;

@@ -9,7 +9,7 @@ use crate::types::{Code, Outcome};
 const PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/reference/reason-codes.md");
 
 /// The address of a code's heading on the page.
-pub(super) fn address(code: Code) -> String {
+pub(in crate::cli) fn address(code: Code) -> String {
     format!("{PAGE}#{}", code.name())
 }
 
