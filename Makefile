@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check vectors deny interop bench dist check-dist fuzz docs fmt clean
+.PHONY: help demo test lint check vectors deny compare interop bench dist check-dist fuzz docs fmt clean
 
 target   := target/x86_64-unknown-linux-gnu
 debug    := $(target)/debug/debvisor
@@ -47,6 +47,11 @@ vectors: ## The shared vectors, where their folder stands beside this one
 deny: ## Licences, bans and sources of every dependency
 	@scripts/needs.sh build deny
 	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+compare: ## Overwrite the stored image of a libvirt guest and start it; ask DebVisor about the same
+	@scripts/needs.sh build compare
+	@cargo build --locked --quiet
+	@scripts/compare-boot.sh $(debug)
 
 interop: ## Let sigstore-python and @sigstore/verify judge our keyless bundles (from PyPI and npm)
 	@scripts/needs.sh build interop

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the named jobs need on a bare Debian 12 machine; does nothing, quickly, where it is there.
 #
-# usage: scripts/needs.sh build|test|deny|demo|bench|dist|interop|fuzz...
+# usage: scripts/needs.sh build|test|deny|demo|compare|bench|dist|interop|fuzz...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +26,9 @@ for job in "$@"; do
               needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         demo) needs gnupg:gpg ;;
+        compare) needs python3:python3 qemu-system-x86:qemu-system-x86_64
+                 needs libvirt-daemon:libvirtd libvirt-clients:virsh
+                 needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
         dist) needs file:file ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
