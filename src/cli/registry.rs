@@ -81,6 +81,27 @@ pub(super) fn find(
     Ok(found.map(|(image, evidence)| Found::new(subject, image, evidence)))
 }
 
+/// Fetches an image for one platform into an OCI image layout at `dir`.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn pull(
+    subject: &str,
+    platform: &str,
+    args: &RegistryArgs,
+    dir: &Path,
+    context: &Context,
+) -> anyhow::Result<Result<(), Reason>> {
+    let runtime = runtime()?;
+    let reference = reference(subject, false)?;
+    let options = args.options()?;
+    Ok(runtime.block_on(async {
+        let repository = connect(&reference, args, options, context).await?;
+        let image = image::resolve(&repository, &reference, &named(subject, None)).await?;
+        image::pull(&repository, &image, platform, dir).await.map(drop)
+    }))
+}
+
 impl Found {
     fn new(subject: &str, image: Image, evidence: image::Evidence) -> Self {
         let mut reasons = evidence.reasons;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::super::registry::{self, RegistryArgs};
 use super::super::{Context, Ended, UsageError, output, progress, report};
 use crate::release::artifact::{self, Artifact};
 use crate::release::attest::sbom::Format;
@@ -44,6 +45,8 @@ pub(in crate::cli) struct Args {
     /// A path below SOURCE that is not looked at; * within a name, ** across folders; repeatable
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 /// A format, and the file that it goes to.
@@ -75,7 +78,7 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> anyhow::Result<Ende
     for file in files.iter().copied().chain(args.output.as_deref()) {
         output::check(file)?;
     }
-    let sbom = match make(args, context) {
+    let sbom = match make(args, context)? {
         Ok(sbom) => sbom,
         Err(reasons) => {
             let report = Report::new(Vec::new(), reasons, context.now);
@@ -94,21 +97,49 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> anyhow::Result<Ende
     Ok(Ended::Done)
 }
 
-fn make(args: &Args, context: &Context) -> Result<Sbom, Vec<Reason>> {
-    let one = |reason| vec![reason];
-    let source = Source::parse(&args.source).map_err(one)?;
-    let describes = args.describes.as_deref().map(|path| artifact(path, context)).transpose().map_err(one)?;
+/// The platform of an image that has several: the one that a layout's is too.
+const PLATFORM: &str = "linux/amd64";
+
+fn make(args: &Args, context: &Context) -> anyhow::Result<Result<Sbom, Vec<Reason>>> {
+    let source = match Source::parse(&args.source) {
+        Ok(source) => source,
+        Err(reason) => return Ok(Err(vec![reason])),
+    };
+    let Source::Registry(reference) = &source else { return Ok(made(&source, None, args, context)) };
+    let folder = tempfile::tempdir()?;
+    let subject = format!("oci://{reference}");
+    if let Err(reason) = registry::pull(&subject, PLATFORM, &args.registry, folder.path(), context)? {
+        return Ok(Err(vec![reason]));
+    }
+    let source = Source::OciDirectory(folder.path().to_owned());
+    Ok(made(&source, Some(reference), args, context))
+}
+
+/// A document of a source on disk. An image from a registry is called as the reference has it, and not by where it lies.
+fn made(source: &Source, image: Option<&str>, args: &Args, context: &Context) -> Result<Sbom, Vec<Reason>> {
+    let (name, tag) = image.map(name_and_tag).unzip();
+    let describes = args.describes.as_deref().map(|path| artifact(path, context)).transpose();
+    let describes = describes.map_err(|reason| vec![reason])?;
     let epoch = context.environment.source_date_epoch.and_then(|seconds| Timestamp::from_second(seconds).ok());
     let options = Options {
         now: epoch.unwrap_or(context.now),
-        name: args.source_name.clone(),
-        version: args.source_version.clone(),
+        name: args.source_name.clone().or_else(|| name.map(str::to_owned)),
+        version: args.source_version.clone().or_else(|| tag.flatten().map(str::to_owned)),
         supplier: args.supplier.as_deref().map(party),
         authors: args.author.iter().map(|text| party(text)).collect(),
         describes,
         exclude: args.exclude.clone(),
     };
-    sbom::generate(&source, &options)
+    sbom::generate(source, &options)
+}
+
+/// `registry:5000/app:1.2@sha256:…` without the digest, in its name and its tag.
+fn name_and_tag(reference: &str) -> (&str, Option<&str>) {
+    let name = reference.split('@').next().unwrap_or(reference);
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    }
 }
 
 fn artifact(path: &Path, context: &Context) -> Result<Artifact, Reason> {

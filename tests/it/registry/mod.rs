@@ -15,6 +15,7 @@ mod guarded;
 mod images;
 mod protocol;
 mod pull;
+mod sbom;
 mod standin;
 mod tamper;
 
@@ -102,9 +103,10 @@ fn push_image(host: &str, tag: &str, layer: &[u8]) -> String {
 }
 
 async fn push_image_to(repository: &Repository, tag: &str, layer: &[u8]) -> String {
-    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let config_digest = repository.push_blob(config).await.unwrap();
     let layer_digest = repository.push_blob(layer).await.unwrap();
+    let rootfs = json!({"type": "layers", "diff_ids": [layer_digest]});
+    let config = json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).to_string();
+    let config_digest = repository.push_blob(config.as_bytes()).await.unwrap();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MANIFEST,
         "config": {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 mod apk;
 mod disk;
+mod documents;
 mod dpkg;
 mod hostile;
 mod image;
