@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::policy::FolderArgs;
 use super::{Context, Ended, UsageError, output, report};
 use crate::release::artifact;
 use crate::release::attest::vex::{Draft, Triage, merge};
@@ -11,7 +12,7 @@ use crate::release::collect::files::read_evidence;
 use crate::release::decision::Report;
 use crate::release::evidence::json;
 use crate::release::evidence::vex::Document;
-use crate::release::evidence::vex::findings::{self, Severity, vulnerability_of_rule};
+use crate::release::evidence::vex::findings::{self, Finding, vulnerability_of_rule};
 use crate::types::{Code, Reason, limits};
 
 #[derive(Debug, clap::Args)]
@@ -100,9 +101,14 @@ struct CheckArgs {
     /// An OpenVEX document; repeatable
     #[arg(long, value_name = "FILE")]
     vex: Vec<PathBuf>,
-    /// Findings below this severity are let pass
-    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = Floor::Critical)]
-    severity: Floor,
+    /// Findings below this severity are let pass; without it the policy says, which lets pass what is below critical
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    severity: Option<Floor>,
+    /// The policy: vex, another name, or a Rego file or directory
+    #[arg(long, value_name = "NAME|FILE", default_value = "vex")]
+    policy: String,
+    #[command(flatten)]
+    folders: FolderArgs,
 }
 
 /// From where on a finding needs an explanation.
@@ -121,16 +127,15 @@ enum Floor {
 }
 
 impl Floor {
-    /// A finding whose severity the scanner does not say is treated as the worst.
-    fn covers(self, severity: Severity) -> bool {
-        let floor = match self {
-            Self::Any => return true,
-            Self::Low => Severity::Low,
-            Self::Medium => Severity::Medium,
-            Self::High => Severity::High,
-            Self::Critical => Severity::Critical,
-        };
-        severity == Severity::Unknown || severity >= floor
+    /// The policy's word.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
     }
 }
 
@@ -156,7 +161,7 @@ fn read(path: &Path, parse: fn(&[u8]) -> Result<Document, Vec<Reason>>) -> Resul
     parse(&bytes).map_err(|reasons| reasons.into_iter().map(named).collect())
 }
 
-fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<Reason>> {
+pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<Reason>> {
     let mut read = Vec::new();
     let mut refused = Vec::new();
     for path in paths {
@@ -175,7 +180,7 @@ fn refused(reasons: Vec<Reason>, context: &Context) -> anyhow::Result<Ended> {
 }
 
 /// The time to write into what is made: the build's where it is reproducible, else now.
-fn written_at(context: &Context) -> jiff::Timestamp {
+pub(super) fn written_at(context: &Context) -> jiff::Timestamp {
     let epoch = context.environment.source_date_epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     epoch.unwrap_or(context.now)
 }
@@ -210,11 +215,12 @@ fn generate(args: &GenerateArgs, context: &Context) -> anyhow::Result<Ended> {
         triage: &triage,
         previous: previous.as_ref(),
         now: written_at(context),
+        dated: written_at(context),
     };
     print(&draft.document(), args.output.as_deref())
 }
 
-fn triage(path: &Path) -> Result<Triage, UsageError> {
+pub(super) fn triage(path: &Path) -> Result<Triage, UsageError> {
     let unusable = |message: String| {
         UsageError::new(
             format!("cannot use the triage file {}: {message}", path.display()),
@@ -286,31 +292,49 @@ fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<Ended> {
         Ok(found) => found,
         Err(reason) => return refused(vec![reason.evidence(name)], context),
     };
-    let unexplained = found.iter().filter(|finding| {
-        let names = std::iter::once(&finding.vulnerability).chain(&finding.aliases);
-        // A statement counts for the component it names; one about a product as a whole counts for its parts.
-        let explained = names.into_iter().any(|name| {
-            let specific = documents.newest(name, Some(&finding.component));
-            specific.is_some_and(|statement| statement.status.explains())
-        });
-        args.severity.covers(finding.severity) && !explained
-    });
-    let reasons: Vec<Reason> = unexplained
-        .map(|finding| {
-            Reason::new(
-                Code::VexUnexplained,
-                format!("{} in {} is explained by no VEX statement", finding.vulnerability, finding.component),
-            )
-            .evidence(&*name)
-        })
-        .collect();
+    let set = args.folders.folders(&context.environment).load_alone(&args.policy);
+    let (_, set) = match set {
+        Ok(set) => set,
+        Err(reason) => return refused(vec![reason], context),
+    };
+    let input = input(&found, &documents, args.severity, written_at(context));
+    let verdicts = set.evaluate(&input);
+    let about = |reason: Reason| reason.evidence(&*name);
+    let reasons: Vec<Reason> = verdicts.denials.into_iter().map(about).collect();
     let subject = crate::release::decision::SubjectReport {
-        name,
+        name: name.clone(),
         digest: Default::default(),
         decision: crate::release::decision::Decision::from_reasons(&reasons),
         facts: serde_json::json!({"findings": found.len()}),
     };
-    let report = Report::new(vec![subject], reasons, context.now);
+    let mut report = Report::new(vec![subject], reasons, context.now);
+    report.warnings = verdicts.warnings.into_iter().map(about).collect();
+    report.policy = Some(set.reference());
     report::print(&report, context)?;
     Ok(Ended::Decided(report.decision))
+}
+
+/// What the policy sees: each finding with the newest statement about it, if there is one.
+fn input(found: &[Finding], documents: &Document, floor: Option<Floor>, now: jiff::Timestamp) -> Value {
+    let findings: Vec<Value> = found
+        .iter()
+        .map(|finding| {
+            // A statement counts for the component it names; one about a product as a whole counts for its parts.
+            let names = std::iter::once(&finding.vulnerability).chain(&finding.aliases);
+            let about = names.filter_map(|name| documents.newest(name, Some(&finding.component)));
+            let newest = about.max_by_key(|statement| documents.made_at(statement));
+            serde_json::json!({
+                "vulnerability": finding.vulnerability,
+                "aliases": finding.aliases,
+                "component": finding.component,
+                "severity": finding.severity,
+                "statement": newest,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "findings": findings,
+        "expected": {"severity": floor.map(Floor::name)},
+        "now": now,
+    })
 }

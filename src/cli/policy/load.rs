@@ -62,7 +62,8 @@ impl Folders {
         self
     }
 
-    /// The set that decides under `--policy`: a policy of the user's own comes on top of `release`.
+    /// The set that decides under `--policy`: a policy of the user's own comes on top of `release`, and so does a
+    /// built-in one that does not ask by itself who signed.
     pub(in crate::cli) fn load(&self, name_or_path: &str) -> Result<PolicySet, Reason> {
         self.load_on_top_of(name_or_path, "release")
     }
@@ -70,7 +71,8 @@ impl Folders {
     /// The same, where a policy of the user's own comes on top of another.
     pub(in crate::cli) fn load_on_top_of(&self, name_or_path: &str, baseline: &str) -> Result<PolicySet, Reason> {
         let (origin, set) = self.load_alone(name_or_path)?;
-        if origin != Origin::User {
+        let asks_who_signed = builtin::find(name_or_path).is_some_and(|builtin| builtin.parts.contains(&"release"));
+        if origin != Origin::User && asks_who_signed {
             return Ok(set);
         }
         let (_, baseline) = self.load_alone(baseline)?;

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::release::evidence::vex::findings::Finding;
-use crate::release::evidence::vex::{Document, Justification, Product, Statement, Status, Vulnerability};
-use crate::types::Digest;
+use crate::release::artifact::Artifact;
+use crate::release::evidence::vex::findings::{Finding, Severity};
+use crate::release::evidence::vex::{Document, HOLDS_UNTIL, Justification, Product, Statement, Status, Vulnerability};
+use crate::types::{Digest, DigestAlgorithm};
 
 /// The operator's decisions about findings, as a TOML file has them.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -121,8 +123,10 @@ pub struct Draft<'a> {
     pub triage: &'a Triage,
     /// The last release's document: its statements hold on where the component is the same.
     pub previous: Option<&'a Document>,
-    /// The time of the document.
+    /// The time by which decisions hold or have expired.
     pub now: Timestamp,
+    /// The time to write into the document.
+    pub dated: Timestamp,
 }
 
 /// Who made a document.
@@ -138,7 +142,7 @@ impl Draft<'_> {
             let key = (finding.vulnerability.clone(), finding.component.clone());
             statements.entry(key).or_insert_with(|| self.statement(finding));
         }
-        finished(self.author, statements.into_values().collect(), self.now)
+        finished(self.author, statements.into_values().collect(), self.dated)
     }
 
     fn statement(&self, finding: &Finding) -> Statement {
@@ -154,11 +158,11 @@ impl Draft<'_> {
                 description: None,
                 aliases: finding.aliases.clone(),
             },
-            timestamp: Some(self.now.to_string()),
+            timestamp: Some(self.dated.to_string()),
             last_updated: None,
             products: vec![product],
             status: Status::UnderInvestigation,
-            status_notes: None,
+            status_notes: notes(finding, None, None),
             justification: None,
             impact_statement: None,
             action_statement: None,
@@ -172,7 +176,7 @@ impl Draft<'_> {
         if let Some(decision) = decided {
             if decision.expires.is_some_and(|last| self.now.to_zoned(jiff::tz::TimeZone::UTC).date() > last) {
                 let last = decision.expires.map(|last| last.to_string()).unwrap_or_default();
-                statement.status_notes = Some(format!("the decision expired on {last}"));
+                statement.status_notes = notes(finding, Some(format!("the decision expired on {last}")), None);
                 return statement;
             }
             statement.status = decision.status;
@@ -180,7 +184,7 @@ impl Draft<'_> {
             statement.impact_statement.clone_from(&decision.impact);
             statement.action_statement.clone_from(&decision.action);
             // Written down, so that the next release inherits the day with the decision.
-            statement.status_notes = decision.expires.map(|last| format!("{HOLDS_UNTIL}{last}"));
+            statement.status_notes = notes(finding, None, decision.expires);
             return statement;
         }
         // What was said of the same component, to the version, holds on; its date stays, so that nobody takes it for new.
@@ -191,31 +195,94 @@ impl Draft<'_> {
         if let Some((earlier, made_at)) = inherited
             && earlier.status != Status::UnderInvestigation
         {
-            let last = last_day(earlier);
+            let last = earlier.last_day();
             if last.is_some_and(|last| self.now.to_zoned(jiff::tz::TimeZone::UTC).date() > last) {
                 let last = last.map(|last| last.to_string()).unwrap_or_default();
-                statement.status_notes = Some(format!("the decision of an earlier release expired on {last}"));
+                let said = format!("the decision of an earlier release expired on {last}");
+                statement.status_notes = notes(finding, Some(said), None);
                 return statement;
             }
             statement.status = earlier.status;
             statement.justification = earlier.justification;
             statement.impact_statement.clone_from(&earlier.impact_statement);
             statement.action_statement.clone_from(&earlier.action_statement);
-            let holds = last.map_or_else(String::new, |last| format!("; {HOLDS_UNTIL}{last}"));
-            statement.status_notes = Some(format!("inherited from the last release{holds}"));
+            statement.status_notes = notes(finding, Some("inherited from the last release".to_owned()), last);
             statement.timestamp = Some(made_at);
         }
         statement
     }
 }
 
-/// How a statement's notes give the last day on which it holds.
-const HOLDS_UNTIL: &str = "holds until ";
+/// What a statement's notes say: how bad the scanner calls the finding, a sentence, and the last day.
+fn notes(finding: &Finding, sentence: Option<String>, last: Option<Date>) -> Option<String> {
+    let severity = (finding.severity != Severity::Unknown).then(|| format!("severity {}", finding.severity.name()));
+    let last = last.map(|last| format!("{HOLDS_UNTIL}{last}"));
+    let parts: Vec<String> = severity.into_iter().chain(sentence).chain(last).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
 
-/// The last day on which a statement of ours holds, where it has one.
-fn last_day(statement: &Statement) -> Option<Date> {
-    let notes = statement.status_notes.as_deref()?;
-    notes.rsplit(HOLDS_UNTIL).next().filter(|day| day.len() < notes.len())?.parse().ok()
+/// The same document about one artifact of a release: every product that gives no digest of its own is that artifact.
+/// Statements about other bytes are left out.
+#[must_use]
+pub fn of_artifact(mut document: Document, artifact: &Artifact) -> Document {
+    let digests = hashes(artifact);
+    let binds = |hashes: &Value| {
+        let hashes = hashes.as_object().into_iter().flatten();
+        hashes.into_iter().any(|(name, hex)| digests.get(name).is_some_and(|digest| digest == hex))
+    };
+    document.statements.retain_mut(|statement| {
+        statement.products.retain(|product| product.hashes.as_ref().is_none_or(binds));
+        for product in statement.products.iter_mut().filter(|product| product.hashes.is_none()) {
+            product.hashes = Some(digests.clone());
+        }
+        !statement.products.is_empty()
+    });
+    let dated = document.timestamp.parse().unwrap_or_default();
+    finished(&document.author, document.statements, dated)
+}
+
+/// OpenVEX's names of the algorithms.
+fn hashes(artifact: &Artifact) -> Value {
+    let name = |digest: &Digest| match digest.algorithm() {
+        DigestAlgorithm::Sha256 => "sha-256",
+        DigestAlgorithm::Sha384 => "sha-384",
+        DigestAlgorithm::Sha512 => "sha-512",
+    };
+    artifact.digests().map(|digest| (name(digest).to_owned(), json!(digest.to_hex()))).collect()
+}
+
+/// The document about an artifact in which nothing was found, or nobody looked: OpenVEX has no form for it, and
+/// CycloneDX has. It says which of the two it was.
+pub fn nothing_found(artifact: &Artifact, looked: bool, dated: Timestamp) -> Value {
+    let hash = |digest: &Digest| {
+        let name = match digest.algorithm() {
+            DigestAlgorithm::Sha256 => "SHA-256",
+            DigestAlgorithm::Sha384 => "SHA-384",
+            DigestAlgorithm::Sha512 => "SHA-512",
+        };
+        json!({"alg": name, "content": digest.to_hex()})
+    };
+    json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "timestamp": Timestamp::from_second(dated.as_second()).unwrap_or(dated),
+            "tools": {"components": [{
+                "type": "application", "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"),
+            }]},
+            "component": {
+                "type": "file",
+                "name": artifact.name,
+                "hashes": artifact.digests().map(hash).collect::<Vec<_>>(),
+            },
+            "properties": [{
+                "name": "debvisor:vex:scanned",
+                "value": if looked { "the scanners' results hold no finding" } else { "no scanner's results were given" },
+            }],
+        },
+        "vulnerabilities": [],
+    })
 }
 
 /// One document with the statements of all of them, the oldest first: the newest about a vulnerability counts.
@@ -272,7 +339,8 @@ mod tests {
 
     fn document(findings: &[Finding], triage: &str, previous: Option<&Document>) -> Document {
         let triage = Triage::parse(triage).unwrap();
-        Draft { author: "acme", product: None, findings, triage: &triage, previous, now: now() }.document()
+        Draft { author: "acme", product: None, findings, triage: &triage, previous, now: now(), dated: now() }
+            .document()
     }
 
     const DECIDED: &str = r#"
@@ -313,7 +381,7 @@ mod tests {
         let first = document(&[finding("pkg:cargo/a@1")], DECIDED, None);
         let on = |day: &str, previous: &Document| {
             let findings = [finding("pkg:cargo/a@1")];
-            let (triage, now) = (Triage::default(), format!("{day}T12:00:00Z").parse().unwrap());
+            let (triage, now): (_, Timestamp) = (Triage::default(), format!("{day}T12:00:00Z").parse().unwrap());
             let draft = Draft {
                 author: "acme",
                 product: None,
@@ -321,6 +389,7 @@ mod tests {
                 triage: &triage,
                 previous: Some(previous),
                 now,
+                dated: now,
             };
             draft.document()
         };
@@ -329,6 +398,26 @@ mod tests {
         for previous in [&first, &second] {
             assert_eq!(on("2027-01-01", previous).statements[0].status, Status::UnderInvestigation);
         }
+    }
+
+    #[test]
+    fn a_document_of_an_artifact_binds_its_bytes_and_says_nothing_of_others() {
+        let artifact = Artifact::from_bytes("app", b"app");
+        let mut made = document(&[finding("pkg:cargo/a@1"), finding("pkg:cargo/b@1")], DECIDED, None);
+        made.statements[1].products[0].hashes = Some(hashes(&Artifact::from_bytes("other", b"other")));
+        let bound = of_artifact(made.clone(), &artifact);
+        assert_eq!(bound.statements.len(), 1);
+        assert_eq!(bound.statements[0].products[0].hashes, Some(hashes(&artifact)));
+        assert_ne!(bound.id, made.id, "another document has another name");
+        Document::parse(&serde_json::to_vec(&bound).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn how_bad_a_finding_is_and_until_when_a_decision_holds_stand_in_the_notes() {
+        let critical = Finding { severity: Severity::Critical, ..finding("pkg:cargo/a@1") };
+        let made = document(&[critical], DECIDED, None);
+        assert_eq!(made.statements[0].status_notes.as_deref(), Some("severity critical; holds until 2026-12-31"));
+        assert_eq!(made.statements[0].last_day(), Some("2026-12-31".parse().unwrap()));
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub const BUILTINS: &[Builtin] = &[
         summary: "under which licences the components of an SBOM may come",
         parts: &["licenses"],
     },
+    Builtin {
+        name: "vex",
+        summary: "that every finding as bad as it says is explained, and that what was decided still holds",
+        parts: &["vex"],
+    },
 ];
 
 /// The embedded files by part.
@@ -70,6 +75,7 @@ pub const PARTS: &[Part] = &[
     Part { name: "admission", files: embedded!["admission.rego", "admission_test.rego"] },
     Part { name: "sbom", files: embedded!["sbom.json", "sbom.rego", "sbom_test.rego"] },
     Part { name: "licenses", files: embedded!["licenses.json", "licenses.rego", "licenses_test.rego"] },
+    Part { name: "vex", files: embedded!["vex.json", "vex.rego", "vex_test.rego"] },
 ];
 
 /// The files of a part, owned.
@@ -94,12 +100,14 @@ pub(super) fn load(name: &str) -> Option<PolicySet> {
     static ADMISSION: OnceLock<Option<PolicySet>> = OnceLock::new();
     static SBOM: OnceLock<Option<PolicySet>> = OnceLock::new();
     static LICENSES: OnceLock<Option<PolicySet>> = OnceLock::new();
+    static VEX: OnceLock<Option<PolicySet>> = OnceLock::new();
     let cell = match name {
         "release" => &RELEASE,
         "builders" => &BUILDERS,
         "admission" => &ADMISSION,
         "sbom" => &SBOM,
         "licenses" => &LICENSES,
+        "vex" => &VEX,
         _ => return None,
     };
     cell.get_or_init(|| {

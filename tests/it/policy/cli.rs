@@ -145,6 +145,7 @@ fn the_users_own_policies_have_names_and_override() {
             ("admission", "builtin"),
             ("sbom", "builtin"),
             ("licenses", "builtin"),
+            ("vex", "builtin"),
             ("folder", "user"),
             ("mine", "user")
         ]

@@ -38,7 +38,7 @@ fn fixtures(part: &str, code: &str) -> Vec<(String, serde_json::Value)> {
 fn every_rule_of_a_builtin_policy_has_a_passing_and_a_failing_fixture() {
     for part in builtin::PARTS.iter().filter(|part| part.name != "builders-always") {
         let set = PolicySet::builtin(match part.name {
-            name @ ("admission" | "sbom" | "licenses") => name,
+            name @ ("admission" | "sbom" | "licenses" | "vex") => name,
             _ => "release",
         })
         .unwrap();

@@ -46,6 +46,18 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Negligible => "negligible",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
     /// The severity that a scanner's word stands for.
     pub fn from_word(word: &str) -> Self {
         match word.to_ascii_lowercase().as_str() {

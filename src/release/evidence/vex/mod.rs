@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jsonschema::Validator;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -77,6 +78,18 @@ pub struct Statement {
     /// When that was said.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub action_statement_timestamp: Option<String>,
+}
+
+/// How a statement's notes give the last day on which it holds. OpenVEX has no field for it.
+pub const HOLDS_UNTIL: &str = "holds until ";
+
+impl Statement {
+    /// The last day on which the statement holds, where its notes give one.
+    pub fn last_day(&self) -> Option<Date> {
+        let notes = self.status_notes.as_deref()?;
+        let (_, day) = notes.rsplit_once(HOLDS_UNTIL)?;
+        day.parse().ok()
+    }
 }
 
 /// A vulnerability and its other names.
