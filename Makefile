@@ -11,8 +11,8 @@ SHELL := /bin/bash
 target   := target/x86_64-unknown-linux-gnu
 debug    := $(target)/debug/debvisor
 vectors  := ../shared/vectors
-# The families of vectors whose verbs exist. `make vectors sets=merkle` runs one of them.
-sets     := sigstore-conformance,minisigstore,openpgp,slsa-verifier,merkle,checksums,archives,sigstore-js-bundles,sigstore-python,cyclonedx,spdx,sbom-semantics
+# All families of vectors; `make vectors sets=merkle,vex` runs two of them.
+sets     :=
 # `make bench bench-flags=--quick` only sees that it runs.
 bench-flags :=
 # How long `make fuzz` spends on each target.
@@ -21,7 +21,7 @@ seconds  := 60
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: ## Make a small release, gate it, change one byte, gate it again
+demo: ## Seal a small release, gate it, change one byte, gate it again
 	@scripts/needs.sh build demo
 	@cargo build --locked --quiet
 	@scripts/demo.sh $(debug)
@@ -39,7 +39,7 @@ check: ## The tests of the library and of the real binary
 
 vectors: ## The shared vectors, where their folder stands beside this one
 	@if [[ -x $(vectors)/run ]]; then \
-	    cargo build --locked --quiet && $(vectors)/run --debvisor $(debug) --only $(sets); \
+	    cargo build --locked --quiet && $(vectors)/run --debvisor $(debug) --only '$(sets)'; \
 	else \
 	    echo "vectors: skipped, there is no $(vectors)"; \
 	fi
@@ -53,9 +53,11 @@ compare: ## Overwrite the stored image of a libvirt guest and start it; ask DebV
 	@cargo build --locked --quiet
 	@scripts/compare-boot.sh $(debug)
 
-interop: ## Let sigstore-python and @sigstore/verify judge our keyless bundles (from PyPI and npm)
+interop: ## Let other clients judge our bundles, and seal real projects (from PyPI, npm, crates.io and Debian)
 	@scripts/needs.sh build interop
 	@scripts/interop.sh
+	@cargo build --locked --quiet
+	@scripts/real-projects.sh $(debug)
 
 bench: ## Measure ours and the peers in one run; writes docs/BENCHMARKS.md
 	@scripts/needs.sh build bench

@@ -31,8 +31,9 @@ for job in "$@"; do
                  needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
         dist) needs file:file ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
-               needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip ;;
-        interop) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip nodejs:node npm:npm ;;
+               needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs ;;
+        interop) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip nodejs:node npm:npm
+                 needs mmdebstrap:mmdebstrap ;;
         fuzz) needs g++:g++ ;;
         *) say "needs.sh: there is no job named $job"; exit 64 ;;
     esac

@@ -1,6 +1,7 @@
 //! `debvisor gate DIR | oci://REF`: a whole release in one run. A directory, or an image with what is attached to it,
 //! in; one report out that names every refused file.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -8,20 +9,24 @@ use rayon::prelude::*;
 
 use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::policy::FolderArgs;
+use super::policy::load::Folders;
 use super::progress::{self, Seen};
 use super::registry::{self, Found, RegistryArgs};
 use super::sigstore::{self, UsableRoot};
 use super::vsa::{self, VsaArgs};
-use super::{Context, Ended, UsageError, expect, report};
+use super::{Context, Ended, UsageError, expect, report, seal};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
 use crate::release::collect::files::{self, FoundFile};
 use crate::release::decision::{Decision, Report, SubjectReport};
 use crate::release::evidence::key::PublicKey;
-use crate::release::evidence::openpgp::ArtifactHasher;
+use crate::release::evidence::openpgp::{ArtifactHasher, Keyring};
 use crate::release::gate::{self, Evidence, Member, Question, Sigstore, layout};
 use crate::release::policy::PolicySet;
 use crate::release::policy::input::{Expected, InputSubject, PolicyInput};
-use crate::release::verify::{Expectations, Facts, Offered, Verifier};
+use crate::release::trust::revocation::Revocations;
+use crate::release::trust::root::TrustRoot;
+use crate::release::verify::openpgp::OpenpgpExpectations;
+use crate::release::verify::{Expectations, Facts, Offered, Pattern, Verifier};
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -155,12 +160,78 @@ pub(super) fn judge(args: &Args, found: Vec<Offered>, context: &Context) -> anyh
         now: context.now,
     };
     let mut report = match target {
-        Target::Directory(dir) => examine(&dir, further, &revocations.algorithms(), &question, context),
+        Target::Directory(dir) => {
+            let report = examine(&dir, further, &revocations.algorithms(), &question, context);
+            if report.decision != Decision::Allow && seal::was_interrupted(&dir) && !context.quiet {
+                let told = format!("note: sealing {} was interrupted; `debvisor seal` finishes it", dir.display());
+                writeln!(anstream::stderr().lock(), "{told}")?;
+            }
+            report
+        }
         Target::Image(Ok(found)) => examine_image(*found, further, &question),
         Target::Image(Err(reason)) => Report::new(named(std::slice::from_ref(&reason)), vec![reason], context.now),
     };
     report.policy = Some(policy.reference());
     report.trust_root = root.as_ref().map(UsableRoot::reference);
+    Ok(report)
+}
+
+/// Whose word a release rests on that was sealed just now, as a stranger would name them.
+pub(super) struct Sealers<'a> {
+    /// The trust root of what they signed by Sigstore's means.
+    pub(super) root: &'a TrustRoot,
+    /// Who signed by Sigstore's means.
+    pub(super) sigstore: Option<&'a Expectations>,
+    /// Who signed by OpenPGP.
+    pub(super) openpgp: Option<(&'a Keyring, &'a OpenpgpExpectations)>,
+    /// What every artifact must have, by the words of `--require`.
+    pub(super) require: Vec<String>,
+}
+
+/// Gates a directory as [`run`] would, for a stranger who knows whom to expect and nothing else.
+pub(super) fn as_stranger(dir: &Path, sealers: &Sealers<'_>, context: &Context) -> Result<Report, Reason> {
+    let now = context.now_again();
+    let exact = |pattern: &Option<Pattern>| match pattern {
+        Some(Pattern::Exact(text)) => Some(text.clone()),
+        Some(Pattern::Whole { .. }) | None => None,
+    };
+    let expected = Expected {
+        certificate_identity: sealers.sigstore.and_then(|expected| exact(&expected.identity)),
+        certificate_oidc_issuer: sealers.sigstore.and_then(|expected| exact(&expected.issuer)),
+        key: sealers.sigstore.is_some_and(|expected| expected.key.is_some()),
+        openpgp: sealers.openpgp.is_some(),
+        require: sealers.require.clone(),
+        ..Expected::default()
+    };
+    let policy = Folders::default().load("release")?;
+    let says = |artifact: &Artifact, facts: &Facts| {
+        let subject = InputSubject { name: artifact.name.clone(), digest: artifact.digest_set(), kind: None };
+        let facts = facts.to_json();
+        let input = PolicyInput { subject, expected: expected.clone(), facts, trust_root: None, now };
+        let verdicts = policy.evaluate(&input.to_json());
+        (verdicts.denials, verdicts.warnings)
+    };
+    // The signer is named, so that no policy has to say who it is.
+    let accepts = |_: &Artifact, _: &Facts| Default::default();
+    let verifier = sealers.sigstore.map(|expected| Verifier::new(sealers.root, expected, now));
+    let question = Question {
+        openpgp: sealers.openpgp,
+        sigstore: verifier.as_ref().map(|verifier| Sigstore {
+            artifacts: verifier,
+            companions: verifier,
+            accepts: &accepts,
+            signs_whole_messages: sealers
+                .sigstore
+                .and_then(|expected| expected.key.as_ref())
+                .is_some_and(PublicKey::signs_whole_messages),
+        }),
+        unanswered: &[],
+        revocations: &Revocations::default(),
+        policy: &says,
+        now,
+    };
+    let mut report = examine(dir, Vec::new(), &[], &question, context);
+    report.policy = Some(policy.reference());
     Ok(report)
 }
 

@@ -29,6 +29,7 @@ mod registry;
 pub mod report;
 mod reverify;
 mod sbom;
+mod seal;
 mod sign;
 mod signing;
 mod sigstore;
@@ -78,6 +79,8 @@ enum Command {
     Gate(Box<gate::Args>),
     /// Decide whether images may boot
     Admit(Box<admit::Args>),
+    /// Make a release complete: SBOMs, VEX, provenance, attestations, signatures and a list, in one go
+    Seal(Box<seal::Args>),
     /// Sign artifacts
     Sign(Box<sign::Args>),
     /// Attest something about artifacts: any predicate, in a signed in-toto statement
@@ -223,6 +226,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Verify(args) => verify::run(&args, context),
         Command::Gate(args) => gate::run(&args, context),
         Command::Admit(args) => admit::run(&args, context),
+        Command::Seal(args) => seal::run(&args, context),
         Command::Sign(args) => sign::run(&args, context),
         Command::Attest(args) => attest::run(&args, context),
         Command::Provenance(args) => provenance::run(&args, context),

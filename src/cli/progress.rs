@@ -32,6 +32,18 @@ pub(super) fn releases(context: &Context, total: u64) -> ProgressBar {
     }
 }
 
+/// A bar over so many steps, each named while it is done; hidden where nobody looks.
+pub(super) fn steps(context: &Context, total: usize) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total as u64);
+    match ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// Tells a bar of the bytes that go by.
 pub(super) struct Seen<'a>(pub(super) &'a ProgressBar);
 

@@ -24,8 +24,19 @@ enum Verb {
     Generate(GenerateArgs),
 }
 
+#[derive(Debug, clap::Args)]
+struct GenerateArgs {
+    #[command(flatten)]
+    build: BuildArgs,
+    /// Where the predicate goes; stdout without it
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What is said of a build, beside what its platform says. `provenance` and `seal` flatten the same flags.
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct GenerateArgs {
+#[command(next_help_heading = "The build")]
+pub(super) struct BuildArgs {
     /// The source repository; in GitHub Actions and GitLab the platform says it
     #[arg(long, value_name = "URI")]
     source_uri: Option<String>,
@@ -53,9 +64,6 @@ pub(super) struct GenerateArgs {
     /// When the build ended
     #[arg(long, value_name = "TIME")]
     finished_on: Option<Timestamp>,
-    /// Where the predicate goes; stdout without it
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
 }
 
 /// How long the job's token may be waited for.
@@ -63,21 +71,29 @@ const TOKEN_TIMEOUT: Duration = Duration::from_millis(limits::SERVICE_EXCHANGE_M
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let Verb::Generate(args) = &args.verb;
-    let build = build(args, context)?;
-    let predicate = build.predicate().map_err(|error| {
-        UsageError::new(error.to_string(), "run it inside the build job, or describe a local build by flags")
-    })?;
+    let build = build(&args.build, context)?;
+    let predicate = predicate(&build)?;
     let mut text = serde_json::to_string_pretty(&predicate)?;
     text.push('\n');
     output::write_or_print(args.output.as_deref(), text.as_bytes())?;
     Ok(Ended::Done)
 }
 
+/// The predicate of a build.
+///
+/// # Errors
+/// A usage error where the platform did not say what it must, or a local build claims what it may not.
+pub(super) fn predicate(build: &Build) -> Result<serde_json::Value, UsageError> {
+    build.predicate().map_err(|error| {
+        UsageError::new(error.to_string(), "run it inside the build job, or describe a local build by flags")
+    })
+}
+
 /// What is known of the build: by the platform where there is one, else by the flags.
 ///
 /// # Errors
 /// A usage error where a flag contradicts the platform, or a parameter has no `=`.
-pub(super) fn build(args: &GenerateArgs, context: &Context) -> anyhow::Result<Build> {
+pub(super) fn build(args: &BuildArgs, context: &Context) -> anyhow::Result<Build> {
     let environment = &context.environment;
     let platform = match (&environment.github_actions, &environment.gitlab_ci) {
         (Some(job), _) => {
@@ -115,7 +131,7 @@ pub(super) fn build(args: &GenerateArgs, context: &Context) -> anyhow::Result<Bu
 }
 
 /// On a build platform its own words count; a flag beside them would be a second story.
-fn only_local(args: &GenerateArgs) -> Result<(), UsageError> {
+fn only_local(args: &BuildArgs) -> Result<(), UsageError> {
     let flags = [
         ("--source-uri", &args.source_uri),
         ("--source-ref", &args.source_ref),

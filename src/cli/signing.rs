@@ -35,7 +35,7 @@ use crate::release::evidence::bundle::Bundle;
 use crate::release::evidence::certificate::Certificate;
 use crate::release::evidence::timestamp::SignedTimestamp;
 use crate::release::trust::root::TrustRoot;
-use crate::release::verify::{Expectations, Offered, Verifier};
+use crate::release::verify::{Expectations, Offered, Pattern, Verifier};
 use crate::types::{Digest, DigestAlgorithm, Reason, limits};
 
 /// Who signs, and through which services.
@@ -128,6 +128,40 @@ impl Signer {
             None => runtime.block_on(certified(args, &services, context))?,
         };
         Ok(Self { key, author, services, timeout: args.timeout(), root, runtime })
+    }
+
+    /// Whom a stranger must expect to accept what this signer signs: the key, or the certificate's identity together
+    /// with its issuer.
+    ///
+    /// # Errors
+    /// Where the certificate names nobody.
+    pub(super) fn expected(&self) -> anyhow::Result<Expectations> {
+        let der = match &self.author {
+            Author::Key(key) => return Ok(Expectations { key: Some(key.clone()), ..Expectations::default() }),
+            Author::Certificate(der) => der,
+        };
+        let nobody = || Failure::new(Decision::Deny, "the certificate names nobody", "ask for another token");
+        let certificate = Certificate::parse(der).map_err(|_| nobody())?;
+        let identity = certificate.identities.into_iter().next().ok_or_else(nobody)?;
+        // The newer claim is the one that is a plain text; verification sees that the two agree.
+        let claim = |name| certificate.claims.get(name).cloned();
+        let issuer = claim("issuer").or_else(|| claim("issuer_v1")).ok_or_else(nobody)?;
+        Ok(Expectations {
+            identity: Some(Pattern::Exact(identity)),
+            issuer: Some(Pattern::Exact(issuer)),
+            ..Expectations::default()
+        })
+    }
+
+    /// The trust root under which what was signed is verified; an empty one where a key alone decides.
+    pub(super) const fn root(&self) -> &TrustRoot {
+        &self.root
+    }
+
+    /// Which digest of an artifact is signed, and whether its bytes are needed besides.
+    pub(super) fn needs(&self) -> (DigestAlgorithm, bool) {
+        let key = self.key.public();
+        (key.digest().unwrap_or(DigestAlgorithm::Sha256), key.signs_whole_messages())
     }
 
     /// Reads an artifact once, through everything that this signer needs of it.
@@ -410,6 +444,25 @@ pub(super) async fn ambient_token(context: &Context, timeout: Duration) -> anyho
     let refused = |error| explained(error, "the job may ask for no token: grant it `id-token: write`");
     let token = oidc::github_token(url, secret.reveal(), AUDIENCE, timeout).await.map_err(refused)?;
     Ok(Some(Secret::new(token)))
+}
+
+/// The public half of an OpenPGP key of the user's, as gpg exports it.
+///
+/// # Errors
+/// A usage error where gpg is not there or knows no such key.
+pub(super) fn gpg_export(key: &str) -> anyhow::Result<Vec<u8>> {
+    let output = Command::new("gpg").args(["--batch", "--quiet", "--export", "--", key]).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() && !output.stdout.is_empty() => Ok(output.stdout),
+        Ok(_) => {
+            let hint = "gpg --list-secret-keys shows the keys that can sign";
+            Err(UsageError::new(format!("gpg knows no key {key}"), hint).into())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(UsageError::new("gpg is not installed", "install gnupg, or sign with --key").into())
+        }
+        Err(error) => Err(error).context("cannot run gpg"),
+    }
 }
 
 /// A detached, armored OpenPGP signature by the user's own gpg: its agent, its cards, its passphrase prompts.

@@ -21,6 +21,7 @@ use super::decision::{Decision, Report, SubjectReport};
 use super::evidence::bundle;
 use super::evidence::checksums::ChecksumList;
 use super::evidence::document::{self, Document};
+use super::evidence::manifest::Manifest;
 use super::evidence::openpgp::{ArtifactHasher, ArtifactHashes, DetachedSignatures, Keyring};
 use super::trust::revocation::Revocations;
 use super::verify::member::{self, Companion};
@@ -92,6 +93,7 @@ pub struct Evidence {
     /// What files must be hashed with for the offers to be judged.
     offered_algorithms: BTreeSet<DigestAlgorithm>,
     documents: BTreeMap<String, Document>,
+    manifests: BTreeMap<String, Manifest>,
     /// What was parsed, by SHA-256: what is hashed and held against signatures later must be the same bytes.
     read: BTreeMap<String, Digest>,
     reasons: Vec<Reason>,
@@ -115,6 +117,7 @@ enum Parsed {
     Signature { over: String, signatures: DetachedSignatures },
     Offers(Vec<Offered>),
     Document(Document),
+    Manifest(Manifest),
     Unjudged,
     Nothing,
 }
@@ -156,6 +159,9 @@ impl Evidence {
                 }
                 Ok(Parsed::Document(document)) => {
                     evidence.documents.insert(name.clone(), document);
+                }
+                Ok(Parsed::Manifest(manifest)) => {
+                    evidence.manifests.insert(name.clone(), manifest);
                 }
                 Ok(Parsed::Unjudged) => evidence.unjudged.push(name.clone()),
                 Ok(Parsed::Nothing) => {}
@@ -242,6 +248,10 @@ fn parse(name: &str, role: &Role, question: &Question<'_>, read: &Read<'_>) -> R
             let bytes = read(name, limits::EVIDENCE_BYTES).map_err(one)?;
             Document::parse(kind, &bytes).map(Parsed::Document).map_err(one)
         }
+        Role::Manifest => {
+            let bytes = read(name, limits::EVIDENCE_BYTES).map_err(one)?;
+            Manifest::parse(&bytes).map(Parsed::Manifest).map_err(one)
+        }
     }
 }
 
@@ -263,6 +273,7 @@ pub fn judge(evidence: &Evidence, members: &[Member], unreadable: Vec<Reason>, q
     reasons.extend(evidence.reasons.iter().cloned());
     reasons.extend(release.missing());
     reasons.extend(release.replaced());
+    reasons.extend(release.untold());
     let mut warnings = release.unjudged();
     let mut facts = BTreeMap::new();
     for (member, outcome) in members.iter().zip(outcomes) {
@@ -270,9 +281,23 @@ pub fn judge(evidence: &Evidence, members: &[Member], unreadable: Vec<Reason>, q
         warnings.extend(outcome.warnings);
         facts.insert(member.artifact.name.as_str(), outcome.facts);
     }
+    let reasons = without_echoes(reasons);
     let mut report = Report::new(subjects(evidence, members, &facts, &reasons), reasons, question.now);
     report.warnings = warnings;
     report
+}
+
+/// A file with other bytes than the list says is unlike everything else that names it, too. Said once it is clear.
+fn without_echoes(mut reasons: Vec<Reason>) -> Vec<Reason> {
+    let is = |reason: &Reason, code: Code| reason.code.known() == Some(code);
+    let changed = reasons.iter().filter(|reason| is(reason, Code::ChecksumMismatch));
+    let changed: BTreeSet<String> = changed.filter_map(|reason| reason.subject.clone()).collect();
+    let echoes = [Code::ManifestMismatch, Code::DocumentMismatch, Code::SubjectMismatch];
+    reasons.retain(|reason| {
+        let is_echo = echoes.iter().any(|code| is(reason, *code));
+        !(is_echo && reason.subject.as_ref().is_some_and(|subject| changed.contains(subject)))
+    });
+    reasons
 }
 
 /// What is known once everything that was signed itself has been judged.
@@ -402,7 +427,7 @@ impl<'a> Release<'a> {
             Role::OpenpgpSignature { over } | Role::Bundle { over } => {
                 *self.evidence.role(over) != Role::ChecksumList || self.needs_line(over)
             }
-            Role::Artifact | Role::Attestations | Role::Sbom | Role::Vex => true,
+            Role::Artifact | Role::Attestations | Role::Sbom | Role::Vex | Role::Manifest => true,
         }
     }
 
@@ -473,6 +498,32 @@ impl<'a> Release<'a> {
                 .hint("let nobody write to the release while it is gated, and run again")
         };
         self.evidence.read.iter().filter(is_other).map(reason).collect()
+    }
+
+    /// What a manifest and the release disagree about.
+    fn untold(&self) -> Vec<Reason> {
+        let files = || {
+            self.evidence.roles.iter().map(|(name, role)| {
+                let member = self.members.get(name.as_str());
+                let digest = member.and_then(|member| member.artifact.digest(DigestAlgorithm::Sha256));
+                (name.as_str(), role.name(), digest)
+            })
+        };
+        let judge = |(name, manifest): (&String, &Manifest)| {
+            // A list that names the manifest cannot stand in it, nor can what is signed over either.
+            let lists_it = |list: &str| {
+                let of_name = |known: &&ChecksumList| known.file_name() == list;
+                self.evidence.lists.iter().find(of_name).is_some_and(|list| !list.of_name(name).is_empty())
+            };
+            manifest.judge(name, files(), |other| match self.evidence.role(other) {
+                Role::Manifest => other == name,
+                Role::ChecksumList => lists_it(other),
+                Role::OpenpgpSignature { over } | Role::Bundle { over } => over == name || lists_it(over),
+                Role::Attestations => self.proves_itself(other),
+                Role::Artifact | Role::Sbom | Role::Vex => false,
+            })
+        };
+        self.evidence.manifests.iter().flat_map(judge).collect()
     }
 
     /// Names that a list has and the release has not.

@@ -325,11 +325,21 @@ codes! {
     DocumentMismatch "document-mismatch" Deny { "An SBOM or VEX document that is named after an artifact describes other bytes." }
         from "docs/reference/release-layout.md" fix "write the document again for this artifact, then sign it with the release"
 
+    // Manifest
+    ManifestMalformed "manifest-malformed" Deny { "The manifest of a sealed release is not of the documented form, or names a file twice." }
+        from "docs/reference/release-layout.md" fix "seal the release again: debvisor seal DIR"
+    ManifestMismatch "manifest-mismatch" Deny { "The manifest of a sealed release and the release itself disagree: about a digest, a role, or whether a file is there." }
+        from "docs/reference/release-layout.md" fix "fetch the release again; if you changed it yourself, seal it again"
+
     // VEX
     VexInvalid "vex-invalid" Deny { "A VEX document is not valid by the OpenVEX schema, or contradicts itself." }
         from "OpenVEX specification 0.2.0" fix "write it with debvisor vex generate, or mend the place that is named"
     VexUnexplained "vex-unexplained" Deny { "A scanner's finding is explained by no VEX statement." }
         from "docs/how-to/vex.md" fix "mend the component, or decide about the finding in the triage file"
+    VexExpired "vex-expired" Deny { "What was decided about a finding held until a day that has passed." }
+        from "policies/vex.rego" fix "look at the finding again, and give the decision in the triage file a new last day"
+    VexIncomplete "vex-incomplete" Deny { "A VEX statement lacks what its status needs: `not_affected` a justification, `affected` an action." }
+        from "OpenVEX specification 0.2.0, Status Labels" fix "complete the decision in the triage file and write the document again"
 
     // SBOM
     SbomUnknownFormat "sbom-unknown-format" Deny { "The document does not say that it is CycloneDX 1.2 to 1.7 or SPDX 2.x or 3.0 in JSON, or says it twice." }

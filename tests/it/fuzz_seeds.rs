@@ -92,6 +92,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.insert("policy_input", policy_inputs());
     seeds.insert("disk", crate::disk::seeds());
     seeds.insert("document", documents());
+    seeds.insert("manifest", manifests());
     seeds.insert("sbom", crate::sbom::seeds());
     seeds.insert("image", crate::registry::manifests());
     seeds.insert("simple_signing", crate::registry::simple_signing());
@@ -323,6 +324,18 @@ fn documents() -> Vec<Vec<u8>> {
     let vex = vex.to_string().into_bytes();
     Document::parse(DocumentKind::Vex, &vex).unwrap();
     [sboms.to_vec(), vec![vex]].concat()
+}
+
+fn manifests() -> Vec<Vec<u8>> {
+    let digest = json!({"sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"});
+    let manifest = json!({"schema": debvisor::release::evidence::manifest::SCHEMA, "name": "a", "version": "1",
+        "sealed_at": "2026-01-01T00:00:00Z", "tool": "debvisor/0", "files": [
+            {"name": "a", "role": "artifact", "bytes": 0, "digest": digest, "origin": "given",
+                "sealed_at": "2026-01-01T00:00:00Z"},
+            {"name": "a.cdx.json", "role": "sbom", "about": "a", "bytes": 0, "digest": digest, "origin": "made"}]});
+    let bytes = manifest.to_string().into_bytes();
+    debvisor::release::evidence::manifest::Manifest::parse(&bytes).unwrap();
+    vec![bytes]
 }
 
 fn trust_bundles() -> Vec<Vec<u8>> {

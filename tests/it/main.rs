@@ -23,6 +23,7 @@ mod reference;
 mod registry;
 mod report;
 mod sbom;
+mod seal;
 mod signing;
 mod threats;
 mod trust;

@@ -12,6 +12,7 @@ pub mod image;
 pub mod json;
 pub mod key;
 pub mod log_entry;
+pub mod manifest;
 pub mod merkle;
 pub mod openpgp;
 pub mod provenance;

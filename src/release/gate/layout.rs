@@ -27,6 +27,8 @@ pub enum Role {
     Sbom,
     /// A statement about vulnerabilities.
     Vex,
+    /// What sealing a release wrote down of all its files.
+    Manifest,
 }
 
 impl Role {
@@ -34,7 +36,23 @@ impl Role {
     pub const fn is_evidence(&self) -> bool {
         matches!(self, Self::ChecksumList | Self::OpenpgpSignature { .. } | Self::Bundle { .. } | Self::Attestations)
     }
+
+    /// The word for it in a manifest.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Artifact => "artifact",
+            Self::ChecksumList => "checksums",
+            Self::OpenpgpSignature { .. } | Self::Bundle { .. } => "signature",
+            Self::Attestations => "attestations",
+            Self::Sbom => "sbom",
+            Self::Vex => "vex",
+            Self::Manifest => "manifest",
+        }
+    }
 }
+
+/// The manifest of a sealed release, at its top.
+pub const MANIFEST: &str = "release.manifest.json";
 
 const OPENPGP_SUFFIXES: [&str; 3] = [".asc", ".sig", ".gpg"];
 const BUNDLE_SUFFIXES: [&str; 3] = [".sigstore.json", ".sigstore", ".bundle"];
@@ -69,6 +87,9 @@ fn role(name: &str, names: &BTreeSet<&str>) -> Role {
     if let Some(over) = over(&OPENPGP_SUFFIXES) {
         return Role::OpenpgpSignature { over };
     }
+    if name == MANIFEST {
+        return Role::Manifest;
+    }
     if VEX_SUFFIXES.iter().any(|suffix| file.ends_with(suffix)) {
         return Role::Vex;
     }
@@ -95,7 +116,7 @@ pub fn over<'a>(name: &'a str, roles: &'a BTreeMap<String, Role>) -> Option<&'a 
             let stem = ATTESTATION_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
             roles.contains_key(stem).then_some(stem)
         }
-        Role::Artifact | Role::ChecksumList | Role::Sbom | Role::Vex => None,
+        Role::Artifact | Role::ChecksumList | Role::Sbom | Role::Vex | Role::Manifest => None,
     }
 }
 
@@ -123,6 +144,8 @@ mod tests {
             "bom.json",
             "sub/SHA256SUMS",
             "KEYS.asc",
+            "release.manifest.json",
+            "sub/release.manifest.json",
         ];
         let found = roles(names);
         let over = |over: &str| over.to_owned();
@@ -138,6 +161,8 @@ mod tests {
             Role::Vex,
             Role::Sbom,
             Role::Artifact,
+            Role::Artifact,
+            Role::Manifest,
             Role::Artifact,
         ];
         for (name, expected) in names.iter().zip(expected) {

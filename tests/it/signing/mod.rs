@@ -15,7 +15,7 @@ pub(crate) mod http;
 mod interop;
 pub(crate) mod keyless;
 mod managed;
-mod openpgp;
+pub(crate) mod openpgp;
 pub(crate) mod services;
 
 const ARTIFACT: &[u8] = b"what was built\n";
@@ -68,7 +68,7 @@ impl Desk {
 }
 
 /// The program, with nothing of our own environment.
-fn program(dir: &Path) -> Command {
+pub(crate) fn program(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_debvisor"));
     command.current_dir(dir).env_clear().env("HOME", dir).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
     command
@@ -83,7 +83,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             exit: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout.clone()).unwrap(),

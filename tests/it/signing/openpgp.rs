@@ -6,12 +6,12 @@ use std::process::Command;
 use super::{Desk, Ran, program};
 
 /// A GnuPG home with one key, without a passphrase. Its agent ends with it.
-struct Gnupg {
-    home: tempfile::TempDir,
+pub(crate) struct Gnupg {
+    pub(crate) home: tempfile::TempDir,
 }
 
 impl Gnupg {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // The agent's socket needs a short path.
         let own = std::fs::Permissions::from_mode(0o700);
         let home = tempfile::Builder::new().prefix("gpg").permissions(own).tempdir_in("/tmp").unwrap();
@@ -21,7 +21,7 @@ impl Gnupg {
         gnupg
     }
 
-    fn run(&self, arguments: &[&str]) -> Vec<u8> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Vec<u8> {
         let mut command = Command::new("gpg");
         command.arg("--homedir").arg(self.home.path());
         command.args(["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback"]).args(arguments);
@@ -30,7 +30,7 @@ impl Gnupg {
         output.stdout
     }
 
-    fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let listing = String::from_utf8(self.run(&["--with-colons", "--list-keys"])).unwrap();
         let line = listing.lines().find(|line| line.starts_with("fpr:")).unwrap();
         line.split(':').nth(9).unwrap().to_owned()
