@@ -268,3 +268,171 @@ fn covers_block(permit: &BootPermit, source: &BlockSource) -> Answer<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::node::hypervisor::launch::ImageFormat;
+    use crate::release::admit::BootArtifact;
+    use crate::types::vm::{DirectKernel, Disk, Firmware, Iso, RestartPolicy};
+
+    const GATE: Gate<'_> = Gate { node: "test", now: Timestamp::UNIX_EPOCH };
+
+    fn vm() -> VmId {
+        VmId::new(uuid::Uuid::from_u128(7))
+    }
+
+    fn sealed(slot: &str, kind: ArtifactKind) -> SealedArtifact {
+        SealedArtifact::copy(slot, kind, slot.as_bytes(), 1024).unwrap()
+    }
+
+    fn block(slot: &str, kind: ArtifactKind) -> BlockSource {
+        BlockSource {
+            slot: slot.to_owned(),
+            kind,
+            digest: Digest::sha256(slot.as_bytes()),
+            tree_root: Some(Digest::sha256(format!("tree of {slot}").as_bytes())),
+            bytes: 512,
+            virtual_bytes: 512,
+            format: ImageFormat::Raw,
+            socket: PathBuf::from("/nowhere"),
+        }
+    }
+
+    /// A machine with one artifact of each kind, and its slots.
+    fn launch() -> Launch {
+        let sealed = vec![
+            sealed("kernel", ArtifactKind::Kernel),
+            sealed("initrd", ArtifactKind::Initrd),
+            sealed("firmware", ArtifactKind::Firmware),
+            sealed("nic0", ArtifactKind::OptionRom),
+        ];
+        let digest = |slot: &str| Digest::sha256(slot.as_bytes());
+        let spec = VmSpec {
+            name: "all".to_owned(),
+            cpus: 1,
+            memory_mib: 64,
+            kernel: Some(DirectKernel {
+                kernel: digest("kernel"),
+                initrd: Some(digest("initrd")),
+                cmdline: String::new(),
+            }),
+            firmware: Some(Firmware { code: digest("firmware"), vars_template: None, secure_boot: false }),
+            disks: vec![Disk { image: digest("disk0"), size_bytes: None, read_only: false }],
+            isos: vec![Iso { image: digest("iso0") }],
+            nics: vec![Nic { network: Network::User, mac: None, option_rom: Some(digest("nic0")) }],
+            vtpm: false,
+            autostart: false,
+            restart: RestartPolicy::Never,
+            cpu_limit_percent: None,
+            netboot: true,
+        };
+        let blocks = vec![block("disk0", ArtifactKind::Disk), block("iso0", ArtifactKind::Iso)];
+        Launch { vm: vm(), spec, sealed, blocks, paused: false }
+    }
+
+    fn covered(launch: &Launch) -> Vec<BootArtifact> {
+        let root = |slot: &str| launch.block(slot).and_then(|source| source.tree_root.clone());
+        let artifact = |artifact: Artifact| BootArtifact {
+            tree_root: root(&artifact.slot),
+            slot: artifact.slot,
+            kind: artifact.kind,
+            digest: artifact.digest,
+            bytes: 512,
+        };
+        needed(&launch.spec).into_iter().map(artifact).collect()
+    }
+
+    fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Code {
+        answer.unwrap_err().reason().unwrap().code.known().unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_artifact_is_asked_about_by_each_path() {
+        let launch = launch();
+        assert_eq!(covered(&launch).len(), ArtifactKind::ALL.len());
+        for path in BootPath::ALL {
+            let sound = BootPermit::for_tests(vm(), path, covered(&launch));
+            GATE.launch(&sound, &launch, &[path]).unwrap();
+            for kind in ArtifactKind::ALL {
+                // Everything else is covered, and this kind by another digest, or not at all.
+                let mut other = covered(&launch);
+                let artifact = other.iter_mut().find(|artifact| artifact.kind == kind).unwrap();
+                artifact.digest = Digest::sha256(b"tampered");
+                let less: Vec<BootArtifact> =
+                    covered(&launch).into_iter().filter(|artifact| artifact.kind != kind).collect();
+                for artifacts in [other, less] {
+                    let permit = BootPermit::for_tests(vm(), path, artifacts);
+                    assert_eq!(code(GATE.launch(&permit, &launch, &[path])), Code::BootUncovered, "{path:?} {kind:?}");
+                    let inside = needed(&launch.spec);
+                    assert_eq!(code(GATE.again(&permit, vm(), &[path], &inside)), Code::BootUncovered);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_at_hand_must_be_what_the_description_names() {
+        let sound = launch();
+        let permit = || BootPermit::for_tests(vm(), BootPath::Start, covered(&sound));
+        let ask = |launch: &Launch| code(GATE.launch(&permit(), launch, STARTS));
+        for slot in ["kernel", "initrd", "firmware", "nic0", "disk0", "iso0"] {
+            let mut without = launch();
+            without.sealed.retain(|sealed| sealed.slot() != slot);
+            without.blocks.retain(|block| block.slot != slot);
+            assert_eq!(ask(&without), Code::BootIncomplete, "{slot} is missing");
+        }
+        let mut surplus = launch();
+        surplus.sealed.push(sealed("nic1", ArtifactKind::OptionRom));
+        assert_eq!(ask(&surplus), Code::BootIncomplete);
+        let mut twice = launch();
+        twice.sealed.push(sealed("kernel", ArtifactKind::Kernel));
+        assert_eq!(ask(&twice), Code::BootIncomplete);
+        let mut swapped = launch();
+        swapped.sealed[0] = SealedArtifact::copy("kernel", ArtifactKind::Kernel, &b"other"[..], 1024).unwrap();
+        assert_eq!(ask(&swapped), Code::BootIncomplete);
+        let mut tree = launch();
+        tree.blocks[0].tree_root = Some(Digest::sha256(b"a tree over other blocks"));
+        assert_eq!(ask(&tree), Code::BootUncovered);
+    }
+
+    #[test]
+    fn a_permit_of_another_machine_node_path_or_time_is_none() {
+        let launch = launch();
+        let permit = |path| BootPermit::for_tests(vm(), path, covered(&launch));
+        assert_eq!(code(GATE.launch(&permit(BootPath::Create), &launch, STARTS)), Code::BootPermitMismatch);
+        let elsewhere = Gate { node: "other", ..GATE };
+        assert_eq!(code(elsewhere.launch(&permit(BootPath::Start), &launch, STARTS)), Code::BootPermitMismatch);
+        let late = Gate { now: Timestamp::MAX, ..GATE };
+        assert_eq!(code(late.launch(&permit(BootPath::Start), &launch, STARTS)), Code::BootPermitExpired);
+        let other = Launch { vm: VmId::new(uuid::Uuid::from_u128(8)), ..launch.clone() };
+        assert_eq!(code(GATE.launch(&permit(BootPath::Start), &other, STARTS)), Code::BootPermitMismatch);
+    }
+
+    #[test]
+    fn a_description_that_would_become_an_option_or_a_path_is_refused() {
+        let base = launch();
+        let permit = BootPermit::for_tests(vm(), BootPath::Start, covered(&base));
+        let changes: [(fn(&mut VmSpec), Code); 9] = [
+            (|spec| spec.name = "a,b".to_owned(), Code::MachineMalformed),
+            (|spec| spec.name = "-a".to_owned(), Code::MachineMalformed),
+            (|spec| spec.cpus = 0, Code::MachineMalformed),
+            (|spec| spec.cpus = 256, Code::InputTooLarge),
+            (|spec| spec.nics[0].mac = Some("01:00:5e:00:00:01".to_owned()), Code::MachineMalformed),
+            (|spec| spec.nics[0].mac = Some("52:54:00:12:34:56,x=y".to_owned()), Code::MachineMalformed),
+            (
+                |spec| spec.nics[0].network = Network::Bridge { bridge: "../br0".to_owned() },
+                Code::MachineMalformed,
+            ),
+            (|spec| spec.isos = vec![spec.isos[0].clone(); 5], Code::InputTooLarge),
+            (|spec| spec.kernel.as_mut().unwrap().cmdline = "a\nb".to_owned(), Code::MachineMalformed),
+        ];
+        for (change, expected) in changes {
+            let mut launch = launch();
+            change(&mut launch.spec);
+            assert_eq!(code(GATE.launch(&permit, &launch, STARTS)), expected, "{:?}", launch.spec);
+        }
+    }
+}

@@ -11,6 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::node::images::Sealed;
 use crate::types::vm::{ArtifactKind, VmId, VmSpec};
 use crate::types::{Digest, DigestAlgorithm};
 
@@ -63,6 +64,12 @@ impl SealedArtifact {
         fcntl_add_seals(&file, SEALS)?;
         let digest = Digest::new(DigestAlgorithm::Sha256, &hasher.finalize()).map_err(io::Error::other)?;
         Ok(Self { slot: slot.into(), kind, digest, fd: Arc::new(file.into()) })
+    }
+
+    /// What the image store sealed, and where it goes.
+    pub fn from_store(slot: impl Into<String>, kind: ArtifactKind, sealed: Sealed) -> Self {
+        let digest = sealed.digest().clone();
+        Self { slot: slot.into(), kind, digest, fd: Arc::new(sealed.into_fd()) }
     }
 
     /// Its place: `kernel`, `initrd`, `firmware`, `firmware-vars`, `nic0`.

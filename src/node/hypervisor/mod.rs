@@ -16,6 +16,7 @@ use crate::release::admit::BootPermit;
 use crate::types::vm::{Nic, VmId};
 use crate::types::{Code, Reason};
 
+pub mod fake;
 pub mod gate;
 pub mod launch;
 pub mod observed;

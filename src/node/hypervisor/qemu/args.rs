@@ -391,3 +391,152 @@ impl Line {
         self.flag(name).flag(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Digest;
+    use crate::types::vm::{DirectKernel, Firmware, Nic, RestartPolicy};
+
+    fn spec() -> VmSpec {
+        let rom = Some(Digest::sha256(b"rom"));
+        VmSpec {
+            name: "web".to_owned(),
+            cpus: 2,
+            memory_mib: 512,
+            kernel: Some(DirectKernel {
+                kernel: Digest::sha256(b"kernel"),
+                initrd: Some(Digest::sha256(b"initrd")),
+                cmdline: "console=ttyS0 root=/dev/vda1,x".to_owned(),
+            }),
+            firmware: Some(Firmware {
+                code: Digest::sha256(b"code"),
+                vars_template: Some(Digest::sha256(b"vars")),
+                secure_boot: true,
+            }),
+            disks: Vec::new(),
+            isos: Vec::new(),
+            nics: vec![
+                Nic { network: Network::User, mac: None, option_rom: None },
+                Nic {
+                    network: Network::Bridge { bridge: "br0".to_owned() },
+                    mac: Some("52:54:00:12:34:56".to_owned()),
+                    option_rom: rom,
+                },
+            ],
+            vtpm: true,
+            autostart: false,
+            restart: RestartPolicy::Never,
+            cpu_limit_percent: None,
+            netboot: true,
+        }
+    }
+
+    fn overlay(set: u32) -> Overlay {
+        Overlay { set, write_fd: 100 + i32::try_from(set).unwrap(), read_fd: 200 + i32::try_from(set).unwrap() }
+    }
+
+    fn block(slot: &str, format: ImageFormat, written: bool) -> BlockPlan {
+        let socket = PathBuf::from(format!("/state/blocks/{slot}.sock"));
+        BlockPlan { slot: slot.to_owned(), socket, format, overlay: written.then(|| overlay(set_of(slot))) }
+    }
+
+    fn line(spec: &VmSpec, accelerator: Accelerator) -> Vec<String> {
+        let sealed = ["kernel", "initrd", "firmware", "nic1"];
+        let plan = Plan {
+            vm: "0198c0de-0000-7000-8000-000000000001".parse().unwrap(),
+            spec,
+            machine_type: "pc-q35-7.2",
+            accelerator,
+            qmp_fd: 70,
+            serial_fd: 71,
+            agent_fd: 72,
+            serial_log_fd: 73,
+            roms_fd: 69,
+            sealed: sealed.iter().zip(80..).map(|(slot, fd)| ((*slot).to_owned(), fd)).collect(),
+            vars: Some(overlay(3)),
+            state: overlay(2),
+            blocks: vec![
+                block("disk0", ImageFormat::Qcow2, true),
+                block("disk1", ImageFormat::Raw, false),
+                block("iso0", ImageFormat::Raw, false),
+            ],
+            taps: vec![(1, "dv0n1".to_owned())],
+            tpm: Some(Path::new("/state/run/tpm.sock")),
+            vnc: Path::new("/state/run/vnc.sock"),
+            incoming: false,
+        };
+        arguments(&plan).into_iter().map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_the_golden_one() {
+        let words = line(&spec(), Accelerator::Kvm);
+        let mut text = String::new();
+        for word in &words {
+            text.push_str(if word.starts_with('-') { "\n" } else { " " });
+            text.push_str(word);
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/qmp/command-line.txt");
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.trim_start(), golden.trim_end(), "guests see what changes here: is that wanted?");
+    }
+
+    #[test]
+    fn no_path_of_code_is_on_the_command_line() {
+        for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
+            let words = line(&spec(), accelerator);
+            let given = |name: &str| {
+                let at = words.iter().position(|word| word == name).unwrap();
+                words[at + 1].clone()
+            };
+            assert_eq!(given("-kernel"), "/proc/self/fd/80");
+            assert_eq!(given("-initrd"), "/proc/self/fd/81");
+            assert_eq!(given("-L"), "/proc/self/fd/69");
+            for word in &words {
+                // Whatever is a path is a descriptor or a socket, the kernel's own words excepted.
+                for part in word.split(['=', ',', '"', ':']).filter(|part| part.starts_with('/')) {
+                    let named = part.starts_with("/proc/self/fd/")
+                        || part.starts_with("/dev/fdset/")
+                        || part.ends_with(".sock")
+                        || part == "/dev/vda1";
+                    assert!(named, "`{part}` in `{word}`");
+                }
+            }
+            // Every card says which option ROM it has: one by descriptor, or none.
+            let cards: Vec<&String> = words.iter().filter(|word| word.starts_with("virtio-net-pci")).collect();
+            assert_eq!(cards.len(), 2);
+            assert!(cards[0].ends_with(",romfile="), "{}", cards[0]);
+            assert!(cards[1].contains(",romfile=/proc/self/fd/83,bootindex=1"), "{}", cards[1]);
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_name_becomes_an_option() {
+        assert_eq!(
+            options(&[("id", "a".to_owned()), ("ifname", "b,script=/bin/sh".to_owned())]),
+            "a,ifname=b,,script=/bin/sh"
+        );
+        assert_eq!(commas("/a,b"), "/a,,b");
+    }
+
+    #[test]
+    fn a_qcow2_image_is_opened_without_what_it_may_point_at() {
+        let nodes = block_nodes(&block("disk0", ImageFormat::Qcow2, true));
+        assert_eq!(nodes.len(), 3);
+        assert_eq!((&nodes[1]["backing"], &nodes[1]["read-only"]), (&Value::Null, &json!(true)));
+        assert_eq!(nodes[2]["backing"], json!("disk0-image"));
+        assert_eq!(nodes[2]["file"]["filename"], json!("/dev/fdset/10"));
+        // Without an overlay the device is the image itself, and read-only.
+        let nodes = block_nodes(&block("disk1", ImageFormat::Raw, false));
+        assert_eq!((nodes.len(), &nodes[0]["node-name"], &nodes[0]["read-only"]), (1, &json!("disk1"), &json!(true)));
+    }
+
+    #[test]
+    fn machine_types_are_pinned_by_version() {
+        assert_eq!(machine_type((7, 2)), Some("pc-q35-7.2"));
+        assert_eq!(machine_type((10, 0)), Some("pc-q35-7.2"), "a machine made under either runs under both");
+        assert_eq!(machine_type((6, 2)), None);
+        assert_eq!(machine_type((99, 0)), None);
+    }
+}

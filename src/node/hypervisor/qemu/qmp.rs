@@ -352,3 +352,91 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_session_as_qemu_has_it_is_understood() {
+        let session = include_str!("../../../../fixtures/qmp/session.jsonl");
+        let messages: Vec<Message> = session.lines().map(|line| Message::parse(line.as_bytes()).unwrap()).collect();
+        assert_eq!(messages[0], Message::Greeting { version: (10, 0, 2) });
+        assert_eq!(messages[1], Message::Return { id: Some(1), value: json!({}) });
+        let Message::Event(shutdown) = &messages[2] else { panic!("an event") };
+        assert_eq!((shutdown.event.as_str(), &shutdown.data["reason"]), ("SHUTDOWN", &json!("guest-reset")));
+        assert!(matches!(&messages[3], Message::Event(event) if event.data.is_null()));
+        assert!(matches!(&messages[5], Message::Error { id: Some(3), class, .. } if class == "DeviceNotFound"));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for line in ["", "{", "[]", "{}", "null", r#"{"QMP":{}}"#, r#"{"event":5}"#] {
+            assert!(matches!(Message::parse(line.as_bytes()), Err(QmpError::Malformed(_))), "{line}");
+        }
+    }
+
+    /// A monitor that greets, agrees, and then does as told with the next question.
+    fn monitor(then: &'static str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qmp.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let greeting = r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}}}}"#;
+            stream
+                .get_mut()
+                .write_all(format!("{greeting}\n{{\"return\": {{}}, \"id\": 1}}\n").as_bytes())
+                .await
+                .unwrap();
+            let mut line = String::new();
+            for _ in 0..3_u8 {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+                if line.contains("query") {
+                    stream.get_mut().write_all(then.as_bytes()).await.unwrap();
+                }
+                if line.contains("other") {
+                    stream.get_mut().write_all(b"{\"return\": \"other\", \"id\": 3}\n").await.unwrap();
+                }
+            }
+        });
+        (directory, path)
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_questions_whatever_comes_between() {
+        let (_directory, path) = monitor("{\"event\": \"STOP\"}\n");
+        let (qmp, mut events) = Qmp::connect(&path, ANSWER).await.unwrap();
+        // The first is never answered; the second is, and gets its own answer.
+        let first = tokio::spawn({
+            let qmp = qmp.clone();
+            async move { qmp.execute("query-first", json!({})).await }
+        });
+        assert_eq!(events.recv().await.unwrap().event, "STOP");
+        assert_eq!(qmp.execute("other", json!({})).await.unwrap(), json!("other"));
+        // The monitor has gone after that, and who still waits is told.
+        assert!(matches!(first.await.unwrap(), Err(QmpError::Gone | QmpError::Socket(_))));
+        assert!(events.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_talks_nonsense_is_left() {
+        let (_directory, path) = monitor("nonsense\n");
+        let (qmp, _events) = Qmp::connect(&path, ANSWER).await.unwrap();
+        assert!(matches!(qmp.execute("query-x", json!({})).await, Err(QmpError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn nothing_that_is_no_monitor_is_connected_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qmp.sock");
+        assert!(matches!(Qmp::connect(&path, ANSWER).await, Err(QmpError::Socket(_))));
+        let _silent = UnixListener::bind(&path).unwrap();
+        let late = Qmp::connect(&path, Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(QmpError::Late(_))));
+    }
+}
