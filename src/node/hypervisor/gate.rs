@@ -415,17 +415,15 @@ mod tests {
     fn a_description_that_would_become_an_option_or_a_path_is_refused() {
         let base = launch();
         let permit = BootPermit::for_tests(vm(), BootPath::Start, covered(&base));
-        let changes: [(fn(&mut VmSpec), Code); 9] = [
+        type Change = fn(&mut VmSpec);
+        let changes: [(Change, Code); 9] = [
             (|spec| spec.name = "a,b".to_owned(), Code::MachineMalformed),
             (|spec| spec.name = "-a".to_owned(), Code::MachineMalformed),
             (|spec| spec.cpus = 0, Code::MachineMalformed),
             (|spec| spec.cpus = 256, Code::InputTooLarge),
             (|spec| spec.nics[0].mac = Some("01:00:5e:00:00:01".to_owned()), Code::MachineMalformed),
             (|spec| spec.nics[0].mac = Some("52:54:00:12:34:56,x=y".to_owned()), Code::MachineMalformed),
-            (
-                |spec| spec.nics[0].network = Network::Bridge { bridge: "../br0".to_owned() },
-                Code::MachineMalformed,
-            ),
+            (|spec| spec.nics[0].network = Network::Bridge { bridge: "../br0".to_owned() }, Code::MachineMalformed),
             (|spec| spec.isos = vec![spec.isos[0].clone(); 5], Code::InputTooLarge),
             (|spec| spec.kernel.as_mut().unwrap().cmdline = "a\nb".to_owned(), Code::MachineMalformed),
         ];
