@@ -17,8 +17,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, VerificationAlgorithm};
+use debvisor::node::images::{Expected, ImageRecord, ImageStore, SocketAt};
+use debvisor::node::key::NodeKey;
 use debvisor::release::artifact::{Hasher, Sink as _};
 use debvisor::types::DigestAlgorithm;
+use debvisor::types::vm::ArtifactKind;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -31,6 +34,8 @@ fn main() {
         ["prepare", directory, count] => prepare(Path::new(directory), count.parse().unwrap()),
         ["signatures", count] => signatures(count.parse().unwrap()),
         ["hash", mebibytes] => hash(mebibytes.parse().unwrap()),
+        ["images-import", image, folder] => images_import(Path::new(image), Path::new(folder)),
+        ["images-serve", image, folder] => return images_serve(Path::new(image), Path::new(folder)),
         // `cargo test --benches` runs every bench once, to see that it runs.
         _ => json!({ "signatures": signatures(2), "hash": hash(1) }),
     };
@@ -153,6 +158,36 @@ fn hash(mebibytes: usize) -> Value {
         all_cores.push(gigabytes * cores as f64 / start.elapsed().as_secs_f64());
     }
     json!({ "one_core_gb_per_second": median(one_core), "all_cores_gb_per_second": median(all_cores), "threads": cores })
+}
+
+/// Times one import into a new store below `folder`, the bytes on the disk when it ends.
+fn images_import(image: &Path, folder: &Path) -> Value {
+    let (store, record, seconds) = imported(image, folder);
+    store.delete(&record.digest).unwrap();
+    json!({ "seconds": seconds, "bytes": record.bytes, "digest": record.digest })
+}
+
+/// Serves an image at `folder/socket`, says so in one line, and ends when its standard input does.
+fn images_serve(image: &Path, folder: &Path) {
+    let (store, record, _) = imported(image, folder);
+    let (alarms, _listening) = tokio::sync::mpsc::channel(16);
+    let at = SocketAt { path: folder.join("socket"), owner: None };
+    let server = store.serve(&record.digest, &record.tree_root, &at, alarms).unwrap();
+    println!("{}", json!({ "socket": server.socket(), "bytes": record.bytes }));
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    drop(server);
+    store.delete(&record.digest).unwrap();
+}
+
+fn imported(image: &Path, folder: &Path) -> (ImageStore, ImageRecord, f64) {
+    let store = ImageStore::open(&folder.join("images"), NodeKey::ephemeral().unwrap()).unwrap();
+    let file = fs::File::open(image).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    let said = Expected { kind: ArtifactKind::Disk, name: "bench".to_owned(), digest: None, bytes: Some(bytes) };
+    let start = Instant::now();
+    let record = store.import(file, said, jiff::Timestamp::UNIX_EPOCH, &|_| ()).unwrap().record;
+    let seconds = start.elapsed().as_secs_f64();
+    (store, record, seconds)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -30,7 +30,7 @@ for job in "$@"; do
                  needs libvirt-daemon:libvirtd libvirt-clients:virsh
                  needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
         dist) needs file:file ;;
-        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl
+        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl qemu-utils:qemu-nbd libnbd-bin:nbdcopy
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs ;;
         interop) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip nodejs:node npm:npm
                  needs mmdebstrap:mmdebstrap ;;
