@@ -30,6 +30,7 @@ use crate::kill::{self, KillPoint};
 use crate::types::vm::ArtifactKind;
 use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
+mod container;
 mod documents;
 mod files;
 mod import;

@@ -20,7 +20,7 @@ mod zip;
 
 pub use tree::Member;
 use tree::Tree;
-pub use walk::{Entry, walk};
+pub use walk::{Entry, Rights, walk};
 
 /// What the caller allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +189,8 @@ impl<R: Seek> Seek for Source<'_, R> {
 
 /// What is done with the members that a reader meets.
 trait Sink {
-    /// A member of any kind, with the lowest bits of its mode.
-    fn member(&mut self, name: &[u8], member: Member<'_>, mode: u64) -> Result<(), Stop>;
+    /// A member of any kind, with who may do what with it.
+    fn member(&mut self, name: &[u8], member: Member<'_>, rights: Rights) -> Result<(), Stop>;
 
     /// The content of the file that was met last: `stored` bytes in the archive, `apparent` ones where holes are
     /// filled. Returns how many bytes came.
@@ -198,7 +198,7 @@ trait Sink {
 }
 
 impl Sink for Checker {
-    fn member(&mut self, name: &[u8], member: Member<'_>, _: u64) -> Result<(), Stop> {
+    fn member(&mut self, name: &[u8], member: Member<'_>, _: Rights) -> Result<(), Stop> {
         Self::member(self, name, member)
     }
 

@@ -14,6 +14,7 @@ use rustix::fs::IFlags;
 use tempfile::TempDir;
 
 mod clients;
+mod container;
 mod hostile;
 mod import;
 mod kill;

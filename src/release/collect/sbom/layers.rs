@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::links;
 use super::tree::{self, Content, Entry, EntryKind, Tree, folder_of, join, name_of, too_many, unreadable};
-use crate::release::evidence::archive::{self, Member};
+use crate::release::evidence::archive::{self, Member, Rights};
 use crate::types::{Code, Reason, limits};
 
 /// A merged tree.
@@ -31,14 +31,15 @@ pub(super) struct Layers {
 struct Node {
     kind: EntryKind,
     bytes: u64,
-    executable: bool,
+    rights: Rights,
     /// In which layer the content stands, and where.
     content: Option<(usize, u64)>,
 }
 
 impl Node {
     const fn directory() -> Self {
-        Self { kind: EntryKind::Directory, bytes: 0, executable: false, content: None }
+        let rights = Rights { mode: 0o755, user: 0, group: 0 };
+        Self { kind: EntryKind::Directory, bytes: 0, rights, content: None }
     }
 }
 
@@ -125,12 +126,9 @@ impl Layers {
         self.make_directories(&folder)?;
         let path = join(&folder, name_of(&member.name));
         let node = match member.kind {
-            RawKind::Node(kind, offset) => Node {
-                kind,
-                bytes: member.bytes,
-                executable: member.executable,
-                content: offset.map(|offset| (layer, offset)),
-            },
+            RawKind::Node(kind, offset) => {
+                Node { kind, bytes: member.bytes, rights: member.rights, content: offset.map(|offset| (layer, offset)) }
+            }
             RawKind::HardLink(target) => {
                 let target = self.real(folder_of(&target)).map(|folder| join(&folder, name_of(&target)));
                 match target.and_then(|target| self.nodes.get(&target)) {
@@ -180,6 +178,11 @@ impl Layers {
         }
     }
 
+    /// Who may do what with what stands at a path; nothing where nothing stands there.
+    pub(super) fn rights(&self, path: &str) -> Option<Rights> {
+        self.nodes.get(path).map(|node| node.rights)
+    }
+
     /// Where a directory's path leads.
     fn real(&self, folder: &str) -> Option<String> {
         let target = |path: &str| match &self.nodes.get(path)?.kind {
@@ -201,7 +204,8 @@ impl Tree for Layers {
                 skipped.insert(path);
             }
             if !is_skipped {
-                let Node { kind, bytes, executable, .. } = node.clone();
+                let Node { kind, bytes, rights, .. } = node.clone();
+                let executable = rights.mode & 0o111 != 0;
                 found.push(Entry { path: path.clone(), kind, bytes, executable });
             }
         }
@@ -230,7 +234,7 @@ struct Raw {
     name: String,
     kind: RawKind,
     bytes: u64,
-    executable: bool,
+    rights: Rights,
 }
 
 enum RawKind {
@@ -281,7 +285,7 @@ fn raw(entry: &archive::Entry<'_>) -> Option<Raw> {
         Member::HardLink(target) => RawKind::HardLink(plain(target)?),
         Member::Special(_) => RawKind::Node(EntryKind::Special, None),
     };
-    Some(Raw { name, kind, bytes: entry.bytes, executable: entry.mode & 0o111 != 0 })
+    Some(Raw { name, kind, bytes: entry.bytes, rights: entry.rights })
 }
 
 fn plain(name: &[u8]) -> Option<String> {

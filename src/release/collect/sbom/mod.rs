@@ -31,12 +31,14 @@ mod os;
 pub mod package;
 pub mod pnpm;
 pub mod python;
+mod rootfs;
 mod source;
 mod system;
 pub mod tree;
 pub mod yarn;
 
 pub use found::{Found, Root};
+pub use rootfs::RootFilesystem;
 pub use source::Source;
 use tree::{Directory, Entry, OneFile, Tree};
 

@@ -51,7 +51,7 @@ fn installed(tree: &dyn Tree, subject: Component, options: &Options) -> Result<S
     describe(&scan, subject, options)
 }
 
-fn read_tar(path: &Path) -> Result<Layers, Reason> {
+pub(super) fn read_tar(path: &Path) -> Result<Layers, Reason> {
     let file = File::open(path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
     Layers::of_tar(file)
 }

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::tree::Member;
+use super::walk::Rights;
 use super::{Sink, Stop, fill, malformed, words};
 use crate::types::{Code, Reason, limits};
 
@@ -115,7 +116,13 @@ fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, sink: &mu
         b'6' => Member::Special("a named pipe"),
         other => return Err(malformed(format!("a member is of the unknown type `{}`", [other].escape_ascii()))),
     };
-    sink.member(name, member, block.number(MODE).unwrap_or_default())?;
+    let id = |pax: Option<u64>, range| pax.unwrap_or_else(|| block.number(range).unwrap_or_default());
+    let rights = Rights {
+        mode: u16::try_from(block.number(MODE).unwrap_or_default() & 0o7777).unwrap_or_default(),
+        user: u32::try_from(id(pending.pax.user, USER)).unwrap_or_default(),
+        group: u32::try_from(id(pending.pax.group, GROUP)).unwrap_or_default(),
+    };
+    sink.member(name, member, rights)?;
     if member != Member::File {
         // Some readers skip this content and some read on in it.
         return if size == 0 { Ok(()) } else { Err(malformed("a member that is no file has content")) };
@@ -157,6 +164,8 @@ enum Dialect {
 
 const NAME: Range<usize> = 0..100;
 const MODE: Range<usize> = 100..108;
+const USER: Range<usize> = 108..116;
+const GROUP: Range<usize> = 116..124;
 const SIZE: Range<usize> = 124..136;
 const CHECKSUM: Range<usize> = 148..156;
 const TYPE: usize = 156;
@@ -287,6 +296,8 @@ struct Pax {
     path: Option<Vec<u8>>,
     link_path: Option<Vec<u8>>,
     size: Option<u64>,
+    user: Option<u64>,
+    group: Option<u64>,
     is_sparse: bool,
     sparse_name: Option<Vec<u8>>,
     real_size: Option<u64>,
@@ -305,6 +316,15 @@ impl Pax {
                 b"path" => pax.path.replace(value.to_vec()).is_none(),
                 b"linkpath" => pax.link_path.replace(value.to_vec()).is_none(),
                 b"size" => pax.size.replace(decimal(value)?).is_none(),
+                // Nothing is decided by these two, so that nothing is refused for them.
+                b"uid" => {
+                    pax.user = decimal(value).ok();
+                    true
+                }
+                b"gid" => {
+                    pax.group = decimal(value).ok();
+                    true
+                }
                 b"GNU.sparse.name" => pax.sparse_name.replace(value.to_vec()).is_none(),
                 b"GNU.sparse.major" => major.replace(decimal(value)?).is_none(),
                 b"GNU.sparse.minor" => minor.replace(decimal(value)?).is_none(),
@@ -328,8 +348,9 @@ impl Pax {
 
     /// A global header speaks of every member that follows; no writer gives them all one name.
     fn must_be_harmless_everywhere(self) -> Result<(), Stop> {
-        let Self { path: None, link_path: None, size: None, is_sparse: false, sparse_name: None, real_size: None } =
-            self
+        let Self {
+            path: None, link_path: None, size: None, is_sparse: false, sparse_name: None, real_size: None, ..
+        } = self
         else {
             return Err(malformed("a global pax header names or measures every member after it"));
         };

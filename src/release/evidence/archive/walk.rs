@@ -12,6 +12,17 @@ use super::tree::Member;
 use super::{Sink, Stop, damage, shown, tar};
 use crate::types::{Code, Reason, limits};
 
+/// Who may do what with a member; zeros where a header says nothing that makes sense.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The mode's lowest twelve bits.
+    pub mode: u16,
+    /// The number of the user that it belongs to.
+    pub user: u32,
+    /// The number of the group.
+    pub group: u32,
+}
+
 /// A member of a tar.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
@@ -19,8 +30,8 @@ pub struct Entry<'a> {
     pub name: &'a [u8],
     /// What it is.
     pub member: Member<'a>,
-    /// Its permissions.
-    pub mode: u64,
+    /// Who may do what with it.
+    pub rights: Rights,
     /// A file's length.
     pub bytes: u64,
     /// Where the file's content begins in the tar; nothing for what has none in one piece.
@@ -62,13 +73,13 @@ struct Walker<'a> {
     left: u64,
     members: usize,
     names: u64,
-    /// The name and mode of a file whose content comes next.
-    file: Option<(Vec<u8>, u64)>,
+    /// The name and rights of a file whose content comes next.
+    file: Option<(Vec<u8>, Rights)>,
     visit: &'a mut dyn FnMut(&Entry<'_>) -> Result<(), Reason>,
 }
 
 impl Sink for Walker<'_> {
-    fn member(&mut self, name: &[u8], member: Member<'_>, mode: u64) -> Result<(), Stop> {
+    fn member(&mut self, name: &[u8], member: Member<'_>, rights: Rights) -> Result<(), Stop> {
         let too_large = |message: String| Err(Stop(Reason::new(Code::InputTooLarge, message)));
         self.members += 1;
         if self.members > limits::ARCHIVE_MEMBERS {
@@ -90,10 +101,10 @@ impl Sink for Walker<'_> {
             return Err(Stop(reason.location(shown(name))));
         }
         if member == Member::File {
-            self.file = Some((name.to_vec(), mode));
+            self.file = Some((name.to_vec(), rights));
             return Ok(());
         }
-        (self.visit)(&Entry { name, member, mode, bytes: 0, offset: None }).map_err(Stop)
+        (self.visit)(&Entry { name, member, rights, bytes: 0, offset: None }).map_err(Stop)
     }
 
     fn file(&mut self, reader: &mut dyn Read, stored: u64, apparent: u64, is_sparse: bool) -> Result<u64, Stop> {
@@ -102,9 +113,9 @@ impl Sink for Walker<'_> {
             return Err(Stop(Reason::new(Code::ArchiveTooLarge, "the archive unpacks to more than the limit")));
         };
         self.left = left;
-        if let Some((name, mode)) = self.file.take() {
+        if let Some((name, rights)) = self.file.take() {
             let offset = (!is_sparse).then(|| self.position.get());
-            let entry = Entry { name: &name, member: Member::File, mode, bytes: apparent, offset };
+            let entry = Entry { name: &name, member: Member::File, rights, bytes: apparent, offset };
             (self.visit)(&entry).map_err(Stop)?;
         }
         io::copy(reader, &mut io::sink()).map_err(damage)
