@@ -28,11 +28,15 @@ demo: ## Seal a small release, gate it, change one byte, gate it again
 
 test: ## Everything that CI runs: format, lints, tests, shared vectors, dependencies
 	@scripts/needs.sh build test
-	@$(MAKE) --no-print-directory lint check vectors deny
+	@$(MAKE) --no-print-directory lint workflows check vectors deny
 
 lint: ## Formatting and lints, warnings denied
 	cargo fmt --all -- --check
 	cargo clippy --locked --all-targets -- --deny warnings
+
+workflows: ## zizmor and actionlint over every workflow and the action: nothing may be found
+	@scripts/needs.sh deny
+	@scripts/lint-workflows.sh
 
 check: ## The tests of the library and of the real binary
 	cargo test --locked

@@ -30,4 +30,5 @@ mod trust;
 mod vex;
 mod vsa;
 mod watch;
+mod workflows;
 mod world;

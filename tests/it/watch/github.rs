@@ -19,44 +19,44 @@ use serde_json::{Value, json};
 
 /// What is behind the interface.
 #[derive(Debug, Default)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     /// By `owner/repo`, then tag.
-    pub(super) releases: BTreeMap<String, BTreeMap<String, Published>>,
+    pub(crate) releases: BTreeMap<String, BTreeMap<String, Published>>,
     /// By `owner/repo` and digest: bundles.
-    pub(super) attestations: BTreeMap<(String, String), Vec<Value>>,
-    pub(super) issues: Vec<Value>,
-    pub(super) comments: Vec<(u64, Value)>,
+    pub(crate) attestations: BTreeMap<(String, String), Vec<Value>>,
+    pub(crate) issues: Vec<Value>,
+    pub(crate) comments: Vec<(u64, Value)>,
     /// Every request: method, path with query, status.
-    pub(super) log: Vec<(String, String, u16)>,
+    pub(crate) log: Vec<(String, String, u16)>,
     /// Asset bytes that were sent.
-    pub(super) sent_bytes: u64,
+    pub(crate) sent_bytes: u64,
     /// The next requests whose path contains the text are answered so, that many times.
-    pub(super) troubles: Vec<Trouble>,
+    pub(crate) troubles: Vec<Trouble>,
     /// The connection breaks after so many bytes of an asset, once for each entry.
-    pub(super) cut_after: Vec<usize>,
+    pub(crate) cut_after: Vec<usize>,
     /// Assets of so many zeros, by their numbers: what nobody holds in memory.
-    pub(super) huge: BTreeMap<u64, u64>,
+    pub(crate) huge: BTreeMap<u64, u64>,
     /// Bytes of files are sent no faster than a piece each so many milliseconds.
-    pub(super) slow_ms: u64,
+    pub(crate) slow_ms: u64,
     /// The host that assets are redirected to.
-    pub(super) asset_host: String,
+    pub(crate) asset_host: String,
     next_id: u64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Trouble {
-    pub(super) path: String,
-    pub(super) times: usize,
-    pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: String,
+pub(crate) struct Trouble {
+    pub(crate) path: String,
+    pub(crate) times: usize,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: String,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Published {
-    pub(super) commit: String,
+pub(crate) struct Published {
+    pub(crate) commit: String,
     /// By name: the asset's number and its bytes.
-    pub(super) assets: BTreeMap<String, (u64, Bytes)>,
+    pub(crate) assets: BTreeMap<String, (u64, Bytes)>,
 }
 
 #[derive(Clone)]
@@ -66,15 +66,15 @@ struct Api {
 
 /// A running stand-in; it ends with the test's process.
 #[derive(Clone)]
-pub(super) struct Github {
+pub(crate) struct Github {
     hub: Arc<Mutex<Hub>>,
     address: SocketAddr,
 }
 
-pub(super) const TOKEN: &str = "ghs_secret";
+pub(crate) const TOKEN: &str = "ghs_secret";
 
 impl Github {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let hub = Arc::new(Mutex::new(Hub { next_id: 1, ..Hub::default() }));
         let api = serve(router(Api { hub: Arc::clone(&hub) }));
         let files = serve(Router::new().route("/files/{id}", get(file)).with_state(Api { hub: Arc::clone(&hub) }));
@@ -82,16 +82,16 @@ impl Github {
         Self { hub, address: api }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn hub(&self) -> MutexGuard<'_, Hub> {
+    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
         self.hub.lock().unwrap()
     }
 
     /// Publishes a release of these files.
-    pub(super) fn publish(&self, repository: &str, tag: &str, files: &[(String, Vec<u8>)]) {
+    pub(crate) fn publish(&self, repository: &str, tag: &str, files: &[(String, Vec<u8>)]) {
         let mut hub = self.hub();
         let mut published = Published { commit: format!("{:040x}", tag.len()), ..Published::default() };
         for (name, bytes) in files {
@@ -102,7 +102,7 @@ impl Github {
     }
 
     /// The open issues' titles.
-    pub(super) fn open_issues(&self) -> Vec<String> {
+    pub(crate) fn open_issues(&self) -> Vec<String> {
         let hub = self.hub();
         let open = hub.issues.iter().filter(|issue| issue["state"] == "open");
         open.map(|issue| issue["title"].as_str().unwrap().to_owned()).collect()
@@ -110,17 +110,17 @@ impl Github {
 }
 
 impl Hub {
-    pub(super) fn new_id(&mut self) -> u64 {
+    pub(crate) fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    pub(super) fn release(&mut self, repository: &str, tag: &str) -> &mut Published {
+    pub(crate) fn release(&mut self, repository: &str, tag: &str) -> &mut Published {
         self.releases.get_mut(repository).unwrap().get_mut(tag).unwrap()
     }
 
     /// Puts other bytes in the place of an asset, as an upload of the same name does.
-    pub(super) fn replace(&mut self, repository: &str, tag: &str, name: &str, bytes: &[u8]) {
+    pub(crate) fn replace(&mut self, repository: &str, tag: &str, name: &str, bytes: &[u8]) {
         let id = self.new_id();
         self.release(repository, tag).assets.insert(name.to_owned(), (id, Bytes::copy_from_slice(bytes)));
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-mod github;
+pub(crate) mod github;
 mod notify;
 mod reverify;
 
