@@ -19,7 +19,7 @@ for job in "$@"; do
         test) needs gnupg:gpg strace:strace python3:/usr/bin/python3
               needs python3-aiosmtpd:/usr/lib/python3/dist-packages/aiosmtpd
               needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
-              needs docker-registry:docker-registry openssl:openssl
+              needs docker-registry:docker-registry openssl:openssl pylint:pylint nodejs:node npm:npm
               needs rpm:rpmbuild db5.3-util:db5.3_load
               # Machines: the guest is built by scripts/guest.sh, QEMU itself comes by scripts/tool-qemu.sh.
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso
@@ -98,6 +98,7 @@ for job in "$@"; do
         test)
             scripts/tool-qemu.sh
             scripts/guest.sh
+            scripts/octokit-fixtures.sh
             for component in rustfmt clippy; do
                 [[ $component = rustfmt ]] && program=cargo-fmt || program=cargo-clippy
                 command -v "$program" >/dev/null 2>&1 || rustup component add "$component"

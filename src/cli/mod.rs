@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::config::Environment;
 use crate::release::decision::Decision;
 
+mod actions;
 mod admit;
 mod archive;
 mod attest;
@@ -26,8 +27,10 @@ mod policy;
 mod progress;
 mod provenance;
 mod registry;
+mod release;
 pub mod report;
 mod reverify;
+mod sarif;
 mod sbom;
 mod seal;
 mod sign;
@@ -107,6 +110,12 @@ enum Command {
     Reverify(Box<reverify::Args>),
     /// Tell people what a run found: one issue a finding, kept up to date
     Notify(Box<notify::Args>),
+    /// Check what a release consists of
+    Release(release::Args),
+    /// Check what workflows run
+    Actions(actions::Args),
+    /// Write SARIF for linters that do not
+    Sarif(sarif::Args),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -240,6 +249,9 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Vex(args) => vex::run(&args, context),
         Command::Reverify(args) => reverify::run(&args, context),
         Command::Notify(args) => notify::run(&args, context),
+        Command::Release(args) => release::run(&args, context),
+        Command::Actions(args) => actions::run(&args, context),
+        Command::Sarif(args) => sarif::run(&args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

@@ -29,6 +29,7 @@ use super::verify::openpgp::{OpenpgpExpectations, SignatureFile};
 use super::verify::{Facts, Offered, Verifier, revoked};
 use crate::types::{Code, Digest, DigestAlgorithm, Reason, limits};
 
+pub mod components;
 pub mod image;
 pub mod layout;
 

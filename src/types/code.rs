@@ -533,6 +533,26 @@ codes! {
     RateLimited "rate-limited" Undecided { "The service allows no more requests for now." }
         from "docs.github.com, rate limits" fix "run again later, or give a token: GITHUB_TOKEN"
 
+    // Workflows, and what a release consists of
+    ActionUnpinned "action-unpinned" Deny { "A workflow runs an action that is not named by a full commit, or an image that is not named by its digest." }
+        from "docs/how-to/actions.md" fix "name the action by its full commit, with the version as a comment; the image by its digest"
+    ActionComment "action-comment" Deny { "The comment beside an action's commit names no version, or another one than the commit has." }
+        from "docs/how-to/actions.md" fix "write the version that the commit has behind it: # v1.2.3"
+    ActionOutdated "action-outdated" Deny { "An action is pinned to an older version than the table knows." }
+        from "docs/how-to/actions.md" fix "read what has changed in the action and pin the newer commit"
+    WorkflowMalformed "workflow-malformed" Deny { "A file is neither a workflow nor the description of an action." }
+        from "docs.github.com, workflow syntax and metadata syntax" fix "mend the file; actionlint tells more about it"
+    ComponentMissing "component-missing" Deny { "A release has fewer files of a name than its manifest asks for." }
+        from "docs/how-to/components.md" fix "build and add what is missing, or mend the manifest"
+    ComponentExtra "component-extra" Deny { "A release has a file that its manifest does not name, or more of a name than it allows." }
+        from "docs/how-to/components.md" fix "take it out of the release, or name it in the manifest"
+    ComponentEmpty "component-empty" Deny { "A file of a release has no content." }
+        from "docs/how-to/components.md" fix "find out why the build made an empty file"
+    ComponentTooLarge "component-too-large" Deny { "A file of a release is larger than its manifest allows." }
+        from "docs/how-to/components.md" fix "find out what made it grow, or raise max-bytes in the manifest"
+    ComponentKind "component-kind" Deny { "A file of a release is of another kind than its manifest says." }
+        from "docs/how-to/components.md" fix "look at what the build put there in its place"
+
     // Ours
     InternalError "internal-error" Undecided { "DebVisor itself failed; the answer is unknown and therefore not yes." }
         from "docs/ARCHITECTURE.md" fix "please report it with the message"

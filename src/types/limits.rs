@@ -227,3 +227,11 @@ pub const WATCH_PAUSE_MS: u64 = 500;
 pub const ADVISORY_BYTES: u64 = 16 * 1024 * 1024;
 /// Releases of one repository that one run looks at when `--last` does not say.
 pub const WATCH_RELEASES: usize = 1_000;
+/// A workflow, or the description of an action.
+pub const WORKFLOW_BYTES: u64 = 1024 * 1024;
+/// Values of a workflow, an alias counted as often as it stands there.
+pub const WORKFLOW_NODES: usize = 100_000;
+/// Findings of a linter that become one SARIF run; code scanning takes no more.
+pub const LINT_RESULTS: usize = 25_000;
+/// Components that a manifest of a release may name.
+pub const RELEASE_COMPONENTS: usize = 1_000;

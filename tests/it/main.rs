@@ -2,6 +2,7 @@
 // Says to clippy, which looks for it, that everything below is a test and may panic.
 #![cfg(test)]
 
+mod actions;
 mod admit;
 mod architecture;
 mod archive;
@@ -21,10 +22,13 @@ mod policy;
 mod provenance;
 mod reference;
 mod registry;
+mod release;
 mod report;
+mod sarif;
 mod sbom;
 mod seal;
 mod signing;
+mod supply_chain;
 mod threats;
 mod trust;
 mod vex;

@@ -39,6 +39,8 @@ pub(super) fn write_annotations(report: &Report, out: &mut dyn Write) -> io::Res
 fn write_annotation(command: &str, reason: &Reason, out: &mut dyn Write) -> io::Result<()> {
     let file = reason.evidence.as_deref().or(reason.subject.as_deref());
     let file = file.map_or(String::new(), |file| format!("file={},", property(file)));
+    let line = reason.location.as_deref().and_then(super::sarif::line_number).filter(|_| !file.is_empty());
+    let line = line.map_or(String::new(), |line| format!("line={line},"));
     let mut message = reason.message.clone();
     if let Some(subject) = reason.subject.as_ref().filter(|subject| !message.contains(subject.as_str())) {
         message = format!("{subject}: {message}");
@@ -48,7 +50,7 @@ fn write_annotation(command: &str, reason: &Reason, out: &mut dyn Write) -> io::
     }
     let message = data(&message);
     let hint = reason.hint.as_ref().map_or(String::new(), |hint| format!("%0Ahint: {}", data(hint)));
-    writeln!(out, "::{command} {file}title={}::{message}{hint}", property(reason.code.as_str()))
+    writeln!(out, "::{command} {file}{line}title={}::{message}{hint}", property(reason.code.as_str()))
 }
 
 /// Appends the summary and the outputs where the environment says; elsewhere than in a workflow it says nothing.

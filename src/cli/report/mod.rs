@@ -10,7 +10,7 @@ use crate::release::decision::Report;
 pub(in crate::cli) mod github;
 mod highlights;
 pub mod reference;
-mod sarif;
+pub(in crate::cli) mod sarif;
 mod text;
 pub(in crate::cli) mod visible;
 

@@ -10,7 +10,8 @@ use super::{reference, visible::visible};
 use crate::release::decision::{Report, SubjectReport};
 use crate::types::{Digest, Outcome, Reason};
 
-const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+pub(in crate::cli) const SCHEMA: &str =
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
 /// The whole log: one run with its rules, its subjects as artifacts and its reasons as results.
 pub(super) fn document(report: &Report) -> Value {
@@ -126,7 +127,7 @@ fn location(report: &Report, reason: &Reason) -> Value {
 }
 
 /// The number in `12`, `line 12` and `line 12, column 3`.
-fn line_number(location: &str) -> Option<u32> {
+pub(super) fn line_number(location: &str) -> Option<u32> {
     let digits = location.strip_prefix("line ").unwrap_or(location);
     let end = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
     digits.get(..end)?.parse().ok().filter(|line| *line > 0)
@@ -145,7 +146,7 @@ fn artifact(subject: &SubjectReport) -> Value {
 }
 
 /// A URI reference for a path; an address on the web stays what it is.
-fn uri(name: &str) -> String {
+pub(in crate::cli) fn uri(name: &str) -> String {
     if name.starts_with("https://")
         && let Ok(address) = url::Url::parse(name)
     {
@@ -168,7 +169,7 @@ fn uri(name: &str) -> String {
 }
 
 /// Text that SARIF shows as it stands: brackets would make a link (3.11.6) and braces a placeholder (3.11.5).
-fn literal(text: &str) -> String {
+pub(in crate::cli) fn literal(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in visible(text).chars() {
         match character {

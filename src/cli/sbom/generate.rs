@@ -45,6 +45,9 @@ pub(in crate::cli) struct Args {
     /// A path below SOURCE that is not looked at; * within a name, ** across folders; repeatable
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// For which platform an image in a registry is looked into, where it has several
+    #[arg(long, value_name = "OS/ARCHITECTURE", default_value = "linux/amd64")]
+    platform: String,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -97,9 +100,6 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> anyhow::Result<Ende
     Ok(Ended::Done)
 }
 
-/// The platform of an image that has several: the one that a layout's is too.
-const PLATFORM: &str = "linux/amd64";
-
 fn make(args: &Args, context: &Context) -> anyhow::Result<Result<Sbom, Vec<Reason>>> {
     let source = match Source::parse(&args.source) {
         Ok(source) => source,
@@ -108,7 +108,7 @@ fn make(args: &Args, context: &Context) -> anyhow::Result<Result<Sbom, Vec<Reaso
     let Source::Registry(reference) = &source else { return Ok(made(&source, None, args, context)) };
     let folder = tempfile::tempdir()?;
     let subject = format!("oci://{reference}");
-    if let Err(reason) = registry::pull(&subject, PLATFORM, &args.registry, folder.path(), context)? {
+    if let Err(reason) = registry::pull(&subject, &args.platform, &args.registry, folder.path(), context)? {
         return Ok(Err(vec![reason]));
     }
     let source = Source::OciDirectory(folder.path().to_owned());

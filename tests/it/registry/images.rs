@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::docker::Docker;
 use super::standin::StandIn;
-use super::{Shop, push_image, push_index};
+use super::{KEY_PASSWORD, Shop, push_image, push_index};
 use crate::signing::keyless::{flags, flags2, joined};
 use crate::signing::services::{ISSUER, Services, WHO, claims, token};
 
@@ -185,4 +185,32 @@ fn files_and_images_are_attested_and_verified_in_one_run() {
     assert_eq!(allowed, ["allow", "allow"]);
     let refused = shop.make(&["sign", &image, "--openpgp", "somebody"]);
     assert_eq!(refused.exit, 64, "{}", refused.stderr);
+}
+
+#[test]
+fn a_watched_images_tag_that_moves_is_found_and_an_outage_is_not_a_finding() {
+    let registry = Docker::plain();
+    let shop = Shop::at(&registry.host);
+    let digest = push_image(&shop.host, "v1", b"layer");
+    shop.sign(&digest);
+    let image = shop.image(":v1");
+    let reverify = |more: &[&str]| {
+        let arguments = [&["reverify", &image, "--key", "release.pub", "--format", "json"], more].concat();
+        shop.desk.run_with(&arguments, &[KEY_PASSWORD])
+    };
+    reverify(&["--write-baseline", "baseline.jsonl", "--baseline-signing-key", "release.key"]).succeeds();
+    let watch = ["--baseline", "baseline.jsonl", "--baseline-key", "release.pub"];
+    reverify(&watch).succeeds();
+    // The other image is signed by the same key: only the baseline knows that it is another one.
+    let other = push_image(&shop.host, "v1", b"another layer");
+    shop.sign(&other);
+    let ran = reverify(&watch);
+    assert_eq!(ran.exit, 1, "{}", ran.stdout);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let moved = report["reasons"].as_array().unwrap().iter().find(|reason| reason["code"] == "tag-moved");
+    let message = moved.unwrap_or_else(|| panic!("{report:#}"))["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(&digest) && message.contains(&other), "{message}");
+    drop(registry);
+    let ran = reverify(&watch);
+    assert!(ran.exit == 2 && ran.stdout.contains("registry-unreachable"), "{} {}", ran.exit, ran.stdout);
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 pub(crate) mod github;
 mod notify;
+mod recorded;
 mod reverify;
 
 /// A folder in which the program runs, and a GitHub of its own.
