@@ -12,6 +12,8 @@
 #[expect(unused, reason = "the bench makes honest bundles only, and the world can do more")]
 mod world;
 
+mod machine;
+
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -36,6 +38,9 @@ fn main() {
         ["hash", mebibytes] => hash(mebibytes.parse().unwrap()),
         ["images-import", image, folder] => images_import(Path::new(image), Path::new(folder)),
         ["images-serve", image, folder] => return images_serve(Path::new(image), Path::new(folder)),
+        ["machine", kernel, initrd, rounds] => {
+            machine::machine(Path::new(kernel), Path::new(initrd), rounds.parse().unwrap())
+        }
         // `cargo test --benches` runs every bench once, to see that it runs.
         _ => json!({ "signatures": signatures(2), "hash": hash(1) }),
     };
