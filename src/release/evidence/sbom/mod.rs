@@ -26,6 +26,7 @@ pub mod validate;
 pub use findings::Findings;
 use model::Sbom;
 use schema::Dialect;
+pub use schema::knows_license;
 
 /// A document as it was read.
 #[derive(Debug, Clone)]

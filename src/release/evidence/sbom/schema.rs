@@ -1,6 +1,7 @@
 //! A document and its dialect in, what the official JSON Schema has against it out.
 //! The schemas are embedded; one is compiled when the first document of its version comes. Nothing is ever fetched.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use jsonschema::{Registry, Validator};
@@ -35,6 +36,19 @@ const SHARED: [(&str, &str); 3] = [
     ("http://cyclonedx.org/schema/jsf-0.82.schema.json", embedded!("jsf-0.82.schema.json")),
     ("http://cyclonedx.org/schema/cryptography-defs.schema.json", embedded!("cryptography-defs.schema.json")),
 ];
+
+/// Whether CycloneDX's schemas know the licence by this identifier. Their list is older than SPDX's own: a licence that
+/// is on the newer one alone is written as a name.
+pub fn knows_license(identifier: &str) -> bool {
+    static KNOWN: OnceLock<BTreeSet<String>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let [(_, spdx), ..] = SHARED;
+        let schema: Value = serde_json::from_str(spdx).unwrap_or_default();
+        let listed = schema.get("enum").and_then(Value::as_array);
+        listed.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    });
+    known.contains(identifier)
+}
 
 /// The context that an SPDX 3.0.0 document names.
 pub(super) const CONTEXT_300: &str = "https://spdx.org/rdf/3.0.0/spdx-context.jsonld";
