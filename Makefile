@@ -25,6 +25,7 @@ demo: ## Seal a small release, gate it, change one byte, gate it again
 	@scripts/needs.sh build demo
 	@cargo build --locked --quiet
 	@scripts/demo.sh $(debug)
+	@scripts/demo-vm.sh $(debug)
 
 test: ## Everything that CI runs: format, lints, tests, shared vectors, dependencies
 	@scripts/needs.sh build test

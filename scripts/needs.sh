@@ -22,13 +22,14 @@ for job in "$@"; do
               needs docker-registry:docker-registry openssl:openssl pylint:pylint nodejs:node npm:npm
               needs rpm:rpmbuild db5.3-util:db5.3_load
               # Machines: the guest is built by scripts/guest.sh, QEMU itself comes by scripts/tool-qemu.sh.
-              needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso
+              needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ipxe-qemu:/usr/lib/ipxe/qemu/efi-virtio.rom
               needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
-        demo) needs gnupg:gpg ;;
         compare) needs python3:python3 qemu-system-x86:qemu-system-x86_64
                  needs libvirt-daemon:libvirtd libvirt-clients:virsh
                  needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
+        demo) needs gnupg:gpg python3:python3 e2fsprogs:/usr/bin/chattr qemu-utils:qemu-img
+              needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ;;
         dist) needs file:file ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl qemu-utils:qemu-nbd libnbd-bin:nbdcopy
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs ;;
@@ -95,6 +96,7 @@ fi
 for job in "$@"; do
     case "$job" in
         deny) scripts/tool-cargo-deny.sh ;;
+        demo) scripts/tool-qemu.sh && scripts/guest.sh ;;
         test)
             scripts/tool-qemu.sh
             scripts/guest.sh

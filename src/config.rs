@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::{env, fmt};
 
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// A text that no log, error or debug print may show; wiped from memory when dropped.
@@ -65,6 +66,11 @@ pub struct Environment {
     pub smtp_password: Option<Secret>,
     /// `SIGSTORE_ID_TOKEN`: an OIDC token that was made for Sigstore, as GitLab and others hand it over.
     pub identity_token: Option<Secret>,
+    /// `DEBVISOR_SOCKET`: where the control plane listens.
+    pub socket: Option<PathBuf>,
+    /// `DEBVISOR_STATE_DIR`, else where state belongs: below `/var/lib` for root, below `XDG_STATE_HOME` or
+    /// `$HOME/.local/state` for others.
+    pub state_dir: Option<PathBuf>,
     /// `DEBVISOR_KILL_AT`: the point at which this process kills itself, for tests alone.
     pub kill_at: Option<String>,
 }
@@ -151,6 +157,11 @@ impl Environment {
             webhook_secret: given("DEBVISOR_WEBHOOK_SECRET"),
             smtp_password: given("DEBVISOR_SMTP_PASSWORD"),
             identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
+            socket: path("DEBVISOR_SOCKET"),
+            state_dir: path("DEBVISOR_STATE_DIR").or_else(|| {
+                let root = rustix::process::geteuid().is_root();
+                if root { Some(PathBuf::from("/var/lib/debvisor")) } else { below("XDG_STATE_HOME", ".local/state") }
+            }),
             kill_at: text("DEBVISOR_KILL_AT"),
         }
     }
@@ -193,6 +204,71 @@ impl GitlabCi {
             runner_id: named("CI_RUNNER_ID"),
             server_url: named("CI_SERVER_URL"),
         }
+    }
+}
+
+/// The configuration of a server and its node, but for `[admission]`, which the rule of admission reads itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ServerConfig {
+    /// The node's name; the host's where none is given.
+    pub node: Option<String>,
+    /// How machines are run.
+    pub hypervisor: HypervisorConfig,
+    /// Read elsewhere.
+    #[serde(rename = "admission")]
+    _admission: Option<toml::Table>,
+}
+
+/// How machines are run.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct HypervisorConfig {
+    /// QEMU, or files that only say what would run.
+    pub kind: HypervisorKind,
+    /// Which accelerator is wanted: the best that really works, or one of them.
+    pub accelerator: AcceleratorConfig,
+    /// The program, where it is not at its usual place.
+    pub program: Option<PathBuf>,
+    /// What stands for the host's boot identity, for tests of what happens when a host comes up.
+    pub boot_id: Option<String>,
+}
+
+/// What runs machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HypervisorKind {
+    /// QEMU.
+    #[default]
+    Qemu,
+    /// Nothing: a machine is a file. For tests.
+    Simulated,
+}
+
+/// Which accelerator is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceleratorConfig {
+    /// KVM where a kernel has really booted with it, else TCG.
+    #[default]
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// TCG.
+    Tcg,
+}
+
+impl ServerConfig {
+    /// Reads the text of a configuration file.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+            format!("line {line}: {}", error.message())
+        })
     }
 }
 

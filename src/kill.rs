@@ -54,6 +54,18 @@ points! {
     ImageNoteWritten "image-note-written",
     /// An image that is deleted has lost its name, and its bytes are still there.
     ImageDeleteUnnamed "image-delete-unnamed",
+    /// A step is about to be handed to the node.
+    StepBegun "step-begun",
+    /// A machine may start, and nothing of it is there yet.
+    StartPermitted "start-permitted",
+    /// A simulated machine runs, and nobody was told.
+    SimulatedStarted "simulated-started",
+    /// It has ended, and nobody was told.
+    SimulatedStopped "simulated-stopped",
+    /// It has a snapshot, and nobody was told.
+    SimulatedSnapshot "simulated-snapshot",
+    /// The node took it, and nobody has written that down.
+    StepTaken "step-taken",
     /// Changes, audit records and events are applied, and the commit is still to come.
     StoreBeforeCommit "store-before-commit",
     /// They are on the disk, and nobody was told.

@@ -1,2 +1,98 @@
 //! The interface of the control plane: REST under `/v1`, on a unix socket of the host.
-//! Handlers extract, authorize, operate and return; nothing of the database reaches a body.
+//! Handlers extract, operate and return; nothing of the database reaches a body.
+//!
+//! Who may open the socket may ask; who they are, the kernel says. Every "no" is a problem document (RFC 9457) with a
+//! reason code and a hint. Lists go by a cursor, changes by an ETag, and a POST may be repeated under a key.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::control::Control;
+use crate::types::limits;
+
+mod audit;
+mod console;
+mod error;
+mod event;
+mod extract;
+mod image;
+mod node;
+mod operation;
+mod peer;
+mod quarantine;
+mod vm;
+
+pub use error::Problem;
+pub use extract::Page;
+pub use image::{EvidenceUpload, FinishRequest};
+pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
+pub use vm::{PowerRequest, VmView};
+
+/// What handlers share.
+#[derive(Clone)]
+struct App {
+    control: Control,
+    consoles: Arc<console::Consoles>,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(title = "DebVisor", description = "The control plane of verified virtual machines."))]
+struct Description;
+
+/// Serves the interface until `stop` says so; then lets the requests that are under way end.
+///
+/// # Errors
+/// Where the socket fails.
+pub async fn serve(control: Control, listener: UnixListener, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let (router, _) = router(App { control, consoles: Arc::default() });
+    let service = router.into_make_service_with_connect_info::<peer::Peer>();
+    let stopped = async move {
+        // A sender that is gone says the same.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    axum::serve(listener, service).with_graceful_shutdown(stopped).await
+}
+
+fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
+    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(node::list))
+        .routes(routes!(node::show))
+        .routes(routes!(vm::list, vm::create))
+        .routes(routes!(vm::show, vm::update, vm::delete))
+        .routes(routes!(vm::power))
+        .routes(routes!(vm::act))
+        .routes(routes!(vm::operations))
+        .routes(routes!(console::read, console::write))
+        .routes(routes!(operation::show))
+        .routes(routes!(image::list))
+        .routes(routes!(image::show, image::delete))
+        .routes(routes!(image::verify))
+        .routes(routes!(image::evidence))
+        .routes(routes!(image::begin))
+        .routes(routes!(image::state, image::append, image::abort))
+        .routes(routes!(image::finish))
+        .routes(routes!(event::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::verify))
+        .routes(routes!(quarantine::list, quarantine::add))
+        .routes(routes!(quarantine::release))
+        .routes(routes!(quarantine::approvals))
+        .routes(routes!(quarantine::approve))
+        .routes(routes!(quarantine::override_put))
+        .split_for_parts();
+    let served = description.clone();
+    let router = router
+        .route("/v1/openapi.json", axum::routing::get(async move || axum::Json(served.clone())))
+        .fallback(async || Problem::unknown("there is nothing at this address"))
+        .method_not_allowed_fallback(async || Problem::method())
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
+        .with_state(app);
+    (router, description)
+}

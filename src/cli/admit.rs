@@ -30,7 +30,7 @@ use crate::types::vm::ArtifactKind;
 use crate::types::{Code, Reason, limits};
 
 mod beside;
-mod kind;
+pub(super) mod kind;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -140,8 +140,13 @@ fn kept<T>(outcome: Result<T, Reason>, refused: &mut Vec<Reason>) -> Option<T> {
     outcome.map_err(|reason| refused.push(reason)).ok()
 }
 
+/// What lies beside an image and speaks for it by its name.
+pub(super) fn beside(image: &Path) -> Vec<PathBuf> {
+    beside::found(image)
+}
+
 /// The trust of a server or node, as its configuration says.
-fn of_config(path: &Path) -> anyhow::Result<AdmissionTrust> {
+pub(super) fn of_config(path: &Path) -> anyhow::Result<AdmissionTrust> {
     let name = path.display();
     let usage =
         |message: String| UsageError::new(message, "docs/reference/admission.md describes the table [admission]");

@@ -13,19 +13,25 @@ mod actions;
 mod admit;
 mod archive;
 mod attest;
+mod audit;
 mod checksum;
+mod client;
 mod completions;
 mod conformance;
+mod event;
 mod expect;
 mod explain;
 mod gate;
+mod image;
 mod key;
 mod log;
+mod node;
 mod notify;
 mod output;
 mod policy;
 mod progress;
 mod provenance;
+mod quarantine;
 mod registry;
 mod release;
 pub mod report;
@@ -37,8 +43,10 @@ mod sign;
 mod signing;
 mod sigstore;
 mod trust;
+mod up;
 mod verify;
 mod vex;
+mod vm;
 mod vsa;
 
 /// Boots only what it can prove: release integrity and verified virtual machines.
@@ -116,6 +124,20 @@ enum Command {
     Actions(actions::Args),
     /// Write SARIF for linters that do not
     Sarif(sarif::Args),
+    /// Run a server and its node in one process
+    Up(up::Args),
+    /// Describe, start, stop and look at virtual machines
+    Vm(Box<vm::Args>),
+    /// Bring, list, check and remove images
+    Image(Box<image::Args>),
+    /// Show nodes, and how they run machines
+    Node(node::Args),
+    /// Show what happened
+    Event(event::Args),
+    /// Show who did what, and check that the log is whole
+    Audit(audit::Args),
+    /// Say what must not run, and let it run again by two people
+    Quarantine(quarantine::Args),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -148,6 +170,11 @@ impl Context {
     /// The time as it is by now, for what was made during the run; everything else goes by [`Self::now`].
     pub fn now_again(&self) -> Timestamp {
         now().max(self.now)
+    }
+
+    /// The clock, for what runs longer than a look at it.
+    pub const fn clock(&self) -> crate::types::Clock {
+        crate::types::Clock::new(now)
     }
 
     /// Whether a progress bar may be drawn: on a terminal, and only where people read.
@@ -252,6 +279,13 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Release(args) => release::run(&args, context),
         Command::Actions(args) => actions::run(&args, context),
         Command::Sarif(args) => sarif::run(&args, context),
+        Command::Up(args) => up::run(&args, context),
+        Command::Vm(args) => vm::run(*args, context),
+        Command::Image(args) => image::run(*args, context),
+        Command::Node(args) => node::run(args, context),
+        Command::Event(args) => event::run(&args, context),
+        Command::Audit(args) => audit::run(&args, context),
+        Command::Quarantine(args) => quarantine::run(args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

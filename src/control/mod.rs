@@ -1,8 +1,228 @@
 //! House 2, the control plane: what shall be, compared with what is, becomes steps.
 //!
-//! Callers change the desired state by an operation; [`crate::store`] keeps it; a planner without any input or output
-//! says which steps are missing, and the agent of a node takes them.
+//! Callers change the desired state by an operation ([`ops`]); [`crate::store`] keeps it; a planner without any input or
+//! output ([`plan`]) says which steps are missing; [`reconcile`] hands them to a node behind a [`link`], and writes down
+//! what came of them.
+//!
+//! **Invariant: nothing is done that was not written down before, and nothing is believed done that its node did not
+//! say.** Who dies in between finds, at the next start, an intent without an end, and plans again.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, watch};
+
+use crate::store::{AuditRecord, Change, NewEvent, Store, StoreError, Write, Written};
+use crate::types::step::{NodeFacts, QuarantineAction};
+use crate::types::vm::VmId;
+use crate::types::{Clock, Reason};
+
+pub mod audit;
+pub mod link;
+pub mod ops;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
+pub mod reconcile;
+pub mod rules;
+
+pub use link::Link;
+
+/// The control plane of one node.
+#[derive(Clone)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    link: Arc<dyn Link>,
+    clock: Clock,
+    node: NodeFacts,
+    settings: Settings,
+    /// Machines that a step is under way for.
+    busy: Mutex<HashSet<VmId>>,
+    /// Wakes the reconciler.
+    wake: Notify,
+    rules: watch::Sender<Arc<rules::Rules>>,
+}
+
+/// What the configuration says of how the control plane decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What happens to machines that run what is put into quarantine.
+    pub on_quarantine: QuarantineAction,
+    /// How long a release from quarantine holds at most.
+    pub release_validity: jiff::SignedDuration,
+}
+
+/// Who asks, as the interface knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `uid:1000`, as the kernel says of the other end of the socket; `node:NAME` or `system`.
+    pub actor: String,
+    /// From where: `socket`, `node`, `system`.
+    pub origin: &'static str,
+    /// What the caller said of why.
+    pub why: Option<String>,
+}
+
+impl Caller {
+    /// What the control plane does by itself.
+    pub fn system() -> Self {
+        Self { actor: "system".to_owned(), origin: "system", why: None }
+    }
+}
+
+/// Why an operation was not taken on.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It does not fit what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// The one who asks saw another generation.
+    #[error("{0}")]
+    Stale(String),
+    /// What was asked for is not of the form that it must have.
+    #[error("{}", .0.message)]
+    Invalid(Box<Reason>),
+    /// The gate, or a rule, says no.
+    #[error("refused")]
+    Refused(Vec<Reason>),
+    /// What is kept could not be read or written.
+    #[error("the state cannot be read or written")]
+    Store(#[source] StoreError),
+    /// The node does not answer.
+    #[error("the node failed: {0}")]
+    Node(String),
+}
+
+impl From<StoreError> for OpError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(what) => Self::Conflict(what),
+            StoreError::Missing(what) => Self::NotFound(what),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl Control {
+    /// The control plane over this store and this node.
+    ///
+    /// # Errors
+    /// Where the rules that hold cannot be read from the store.
+    pub async fn new(store: Store, link: Arc<dyn Link>, clock: Clock, settings: Settings) -> Result<Self, OpError> {
+        let node = link.facts().await;
+        let rules = rules::Rules::load(&store).await?;
+        let inner = Inner {
+            store,
+            link,
+            clock,
+            node,
+            settings,
+            busy: Mutex::default(),
+            wake: Notify::new(),
+            rules: watch::channel(Arc::new(rules)).0,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What is kept.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The node.
+    pub fn link(&self) -> &dyn Link {
+        &*self.inner.link
+    }
+
+    /// The node as it described itself when it came up.
+    pub fn node(&self) -> &NodeFacts {
+        &self.inner.node
+    }
+
+    /// The time.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Lets the reconciler look at once.
+    pub fn wake(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    /// Writes what a caller did; the reconciler looks at once.
+    async fn record(&self, caller: &Caller, deed: Deed<'_>, changes: Vec<Change>) -> Result<Written, OpError> {
+        let written = self.inner.store.write(deed.by(caller, self.now(), changes)).await?;
+        self.wake();
+        Ok(written)
+    }
+}
+
+/// What was done to what, and how it ended: the audit record and the event are made of it, so that they agree.
+struct Deed<'a> {
+    /// What, as `vm.start`.
+    action: &'a str,
+    /// To what, as `vm/0190…`.
+    object: String,
+    /// `done`, `refused` or `failed`.
+    outcome: &'a str,
+    /// The event's kind, as `vm.started`.
+    event: String,
+    /// Why: reason codes.
+    why: Vec<String>,
+    /// What else is to be said.
+    data: serde_json::Value,
+}
+
+impl<'a> Deed<'a> {
+    fn done(action: &'a str, object: String, event: impl Into<String>, data: serde_json::Value) -> Self {
+        Self { action, object, outcome: "done", event: event.into(), why: Vec::new(), data }
+    }
+
+    fn refused(action: &'a str, object: String, event: impl Into<String>, reasons: &[Reason]) -> Self {
+        Self {
+            action,
+            object,
+            outcome: "refused",
+            event: event.into(),
+            why: reasons.iter().map(|reason| reason.code.as_str().to_owned()).collect(),
+            data: serde_json::json!({ "reasons": reasons }),
+        }
+    }
+
+    fn failed(action: &'a str, object: String, event: impl Into<String>, message: &str) -> Self {
+        Self {
+            action,
+            object,
+            outcome: "failed",
+            event: event.into(),
+            why: Vec::new(),
+            data: serde_json::json!({ "message": message }),
+        }
+    }
+
+    fn by(self, caller: &Caller, at: jiff::Timestamp, changes: Vec<Change>) -> Write {
+        let mut why = self.why;
+        why.extend(caller.why.clone());
+        Write {
+            changes,
+            audit: AuditRecord {
+                at,
+                actor: caller.actor.clone(),
+                origin: caller.origin.to_owned(),
+                action: self.action.to_owned(),
+                object: self.object.clone(),
+                outcome: self.outcome.to_owned(),
+                why,
+                data: self.data.clone(),
+            },
+            event: NewEvent { kind: self.event, subject: self.object, data: self.data },
+        }
+    }
+}

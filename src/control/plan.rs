@@ -27,6 +27,8 @@ pub struct Desired {
     pub not_before: Option<Timestamp>,
     /// It is on its way out.
     pub deleting: bool,
+    /// Switching it off does not wait for the guest.
+    pub force_stop: bool,
     /// The oldest thing that was asked for and not done.
     pub action: Option<(Uuid, Action)>,
 }
@@ -52,7 +54,7 @@ pub fn next(desired: &Desired, observed: &Observed, now: Timestamp) -> Option<St
         return Some(if up { Step::Stop { force: true } } else { Step::Forget });
     }
     if desired.power == DesiredPower::Stopped {
-        return up.then_some(Step::Stop { force: false });
+        return up.then_some(Step::Stop { force: desired.force_stop });
     }
     if let Some(action) = desired.quarantine {
         return quarantined(action, observed);
@@ -60,7 +62,9 @@ pub fn next(desired: &Desired, observed: &Observed, now: Timestamp) -> Option<St
     match observed.power {
         ObservedPower::Stopped | ObservedPower::Failed => {
             let may = !desired.held && desired.not_before.is_none_or(|at| at <= now);
-            may.then_some(Step::Start { path: desired.start_path })
+            // What was saved goes on where it was, whoever starts it.
+            let path = if observed.saved { BootPath::Restore } else { desired.start_path };
+            may.then_some(Step::Start { path })
         }
         // It answers soon, or is found dead.
         ObservedPower::Starting => None,

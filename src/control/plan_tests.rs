@@ -92,6 +92,7 @@ fn desired() -> impl Strategy<Value = Desired> {
             held,
             not_before: pause.map(|seconds| NOW + SignedDuration::from_secs(seconds)),
             deleting,
+            force_stop: false,
             action: acts.then(|| (Uuid::from_u128(7), Action::Reset)),
         })
 }
@@ -209,6 +210,7 @@ fn what_is_in_quarantine_is_never_started_by_any_path() {
                 held: false,
                 not_before: None,
                 deleting: false,
+                force_stop: false,
                 action: Some((Uuid::from_u128(7), Action::RevertSnapshot { name: "s".to_owned() })),
             };
             assert_eq!(next(&want, &Observed::nothing(), NOW), None);

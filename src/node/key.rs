@@ -81,6 +81,11 @@ impl NodeKey {
         self.0.public()
     }
 
+    /// The key itself, for what is signed in this room.
+    pub(super) fn private(&self) -> &PrivateKey {
+        &self.0
+    }
+
     /// Signs `message`.
     ///
     /// # Errors

@@ -79,6 +79,20 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             })?;
         }
         Change::QuarantineAdded(quarantine) => quarantine_added(connection, quarantine).await?,
+        Change::OverridePut(row) => {
+            sqlx::query(
+                "INSERT INTO override (id, vm, document, expires_at, added_by, added_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .bind(row.id.to_string())
+            .bind(row.vm.to_string())
+            .bind(&row.document)
+            .bind(row.expires_at.to_string())
+            .bind(&row.added_by)
+            .bind(row.added_at.to_string())
+            .execute(connection)
+            .await?;
+        }
         Change::ApprovalAsked(approval) => approval_asked(connection, approval).await?,
         Change::ApprovalGiven { id, by, at } => {
             // The same person twice is one person: the table has a check of its own that says so too.
@@ -308,12 +322,11 @@ async fn quarantine_added(connection: &mut SqliteConnection, quarantine: &Quaran
 
 async fn approval_asked(connection: &mut SqliteConnection, approval: &Approval) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO approval (id, kind, subject, reason, requested_by, requested_at, expires_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO approval (id, quarantine, reason, requested_by, requested_at, expires_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
     .bind(approval.id.to_string())
-    .bind(word(&approval.kind))
-    .bind(&approval.subject)
+    .bind(approval.quarantine.to_string())
     .bind(&approval.reason)
     .bind(&approval.requested_by)
     .bind(approval.requested_at.to_string())

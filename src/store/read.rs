@@ -6,7 +6,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, Quarantine, Store, StoreError, Vm};
+use super::{
+    Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, OverrideRow, Quarantine, Store, StoreError, Vm,
+};
 use crate::types::Digest;
 use crate::types::step::{ImageFacts, NodeFacts};
 use crate::types::vm::VmId;
@@ -214,6 +216,25 @@ impl Store {
         row.as_ref().map(approval).transpose()
     }
 
+    /// The overrides that were signed, the oldest first.
+    pub async fn overrides(&self) -> Result<Vec<OverrideRow>, StoreError> {
+        sqlx::query("SELECT * FROM override ORDER BY id")
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(|row| {
+                Ok(OverrideRow {
+                    id: parsed(row, "id")?,
+                    vm: parsed(row, "vm")?,
+                    document: row.try_get("document")?,
+                    expires_at: parsed(row, "expires_at")?,
+                    added_by: row.try_get("added_by")?,
+                    added_at: parsed(row, "added_at")?,
+                })
+            })
+            .collect()
+    }
+
     /// Events after the cursor, narrowed to those whose kind and subject begin so.
     pub async fn events_after(
         &self,
@@ -318,8 +339,7 @@ fn quarantine(row: &SqliteRow) -> Result<Quarantine, StoreError> {
 fn approval(row: &SqliteRow) -> Result<Approval, StoreError> {
     Ok(Approval {
         id: parsed(row, "id")?,
-        kind: named(row, "kind")?,
-        subject: row.try_get("subject")?,
+        quarantine: parsed(row, "quarantine")?,
         reason: row.try_get("reason")?,
         requested_by: row.try_get("requested_by")?,
         requested_at: parsed(row, "requested_at")?,

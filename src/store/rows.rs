@@ -154,26 +154,15 @@ pub struct Quarantine {
     pub since: Timestamp,
 }
 
-/// What two people are needed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ApprovalKind {
-    /// Something in quarantine may run, for a while.
-    Release,
-    /// A machine may start although the gate says no, for a while.
-    BreakGlass,
-}
-
 /// An act that one person asked for and another one approves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Approval {
     /// Its identity.
     #[schema(value_type = String)]
     pub id: Uuid,
-    /// What it is for.
-    pub kind: ApprovalKind,
-    /// The quarantine's or the machine's identity.
-    pub subject: String,
+    /// The quarantine that it would release for a while.
+    #[schema(value_type = String)]
+    pub quarantine: Uuid,
     /// Why.
     pub reason: String,
     /// Who asked.
@@ -191,6 +180,27 @@ pub struct Approval {
     /// When it ends, approved or not.
     #[schema(value_type = String)]
     pub expires_at: Timestamp,
+}
+
+/// What two people signed so that a machine may run although the gate says no. Its node believes the signatures,
+/// not this row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OverrideRow {
+    /// Its identity.
+    #[schema(value_type = String)]
+    pub id: Uuid,
+    /// The machine.
+    pub vm: VmId,
+    /// The signed document.
+    pub document: String,
+    /// When it ends.
+    #[schema(value_type = String)]
+    pub expires_at: Timestamp,
+    /// Who brought it.
+    pub added_by: String,
+    /// When.
+    #[schema(value_type = String)]
+    pub added_at: Timestamp,
 }
 
 /// Something that happened. Its number is the cursor that readers go on from.
@@ -335,6 +345,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Two people signed an override.
+    OverridePut(Box<OverrideRow>),
 }
 
 /// What happened, before it has a number.

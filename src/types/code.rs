@@ -461,6 +461,18 @@ codes! {
     DecisionPolicy "decision-policy" Deny { "The summary attestation was made under another policy than the one asked for." }
         from "SLSA verification summary" fix "decide again under the policy in force"
 
+    // The interface of the control plane
+    RequestMalformed "request-malformed" Deny { "A request to the control plane is not of the form that it must have." }
+        from "docs/reference/api.md" fix "compare the request with the description of the interface"
+    ResourceUnknown "resource-unknown" Deny { "There is no machine, image, operation or other thing of this name." }
+        from "RFC 9110 section 15.5.5" fix "list what there is: debvisor vm list, debvisor image list"
+    ResourceConflict "resource-conflict" Deny { "The request does not fit the state of what it is about." }
+        from "RFC 9110 section 15.5.10" fix "look at its state first, then ask again"
+    ResourceStale "resource-stale" Deny { "Somebody else changed it after it was read." }
+        from "RFC 9110 section 13.1.1" fix "read it again, apply the change to what it is now, and send that"
+    IdempotencyKeyReused "idempotency-key-reused" Deny { "An idempotency key was sent before with another request." }
+        from "docs/reference/api.md" fix "choose a new key for each new request"
+
     // Machines
     BootPermitMismatch "boot-permit-mismatch" Deny { "A permit is for another machine, node or path than the one that it was used for." }
         from "docs/adr/0010-qemu-driver.md" fix "ask for a permit for this machine, on this node, by this path"

@@ -235,3 +235,14 @@ pub const WORKFLOW_NODES: usize = 100_000;
 pub const LINT_RESULTS: usize = 25_000;
 /// Components that a manifest of a release may name.
 pub const RELEASE_COMPONENTS: usize = 1_000;
+
+/// The body of a request to the control plane; a piece of an upload is one.
+pub const API_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Items of one page of a list.
+pub const API_PAGE_ITEMS: u32 = 1_000;
+/// An idempotency key.
+pub const API_KEY_BYTES: usize = 255;
+/// How long a request may wait for an event or the end of an operation, in seconds.
+pub const API_WAIT_SECONDS: u64 = 60;
+/// What is told of a serial console that is not followed.
+pub const API_CONSOLE_BYTES: usize = 1024 * 1024;

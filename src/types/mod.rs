@@ -1,6 +1,7 @@
 //! The shared nouns: what every room of the house may name.
 //! Invariant: nothing in here reads a file, a clock or the network.
 
+mod clock;
 mod code;
 mod digest;
 pub mod duration;
@@ -9,6 +10,7 @@ mod reason;
 pub mod step;
 pub mod vm;
 
+pub use clock::Clock;
 pub use code::{Code, CodeInfo, Outcome};
 pub use digest::{Digest, DigestAlgorithm, DigestError};
 pub use reason::{Reason, ReasonCode};

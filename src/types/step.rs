@@ -14,7 +14,7 @@ use super::{Digest, Reason};
 pub enum Step {
     /// Start it, by this path through the gate.
     Start {
-        /// Why it is started: `Start`, `Autostart`, `Restart` or `Netboot`.
+        /// Why it is started: `Start`, `Autostart`, `Restart`, `Netboot`, `Restore` or `IncomingMigration`.
         path: BootPath,
     },
     /// Switch it off.
@@ -108,6 +108,8 @@ pub enum Action {
         /// The name.
         name: String,
     },
+    /// Write its memory down and switch it off; its next start goes on from there.
+    Save,
 }
 
 impl Action {
@@ -122,6 +124,7 @@ impl Action {
             Self::CreateSnapshot { .. } => "create-snapshot",
             Self::RevertSnapshot { .. } => "revert-snapshot",
             Self::DeleteSnapshot { .. } => "delete-snapshot",
+            Self::Save => "save",
         }
     }
 
@@ -129,7 +132,7 @@ impl Action {
     ///
     /// A reset or a revert is not: the guest may have worked on since, and would lose that.
     pub const fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Reset | Self::RevertSnapshot { .. })
+        !matches!(self, Self::Reset | Self::RevertSnapshot { .. } | Self::Save)
     }
 }
 
@@ -172,6 +175,9 @@ pub struct Observed {
     /// Whether its links were taken down.
     #[serde(default)]
     pub isolated: bool,
+    /// Whether its memory was written down, so that its next start goes on from there.
+    #[serde(default)]
+    pub saved: bool,
     /// Whether its guest reset itself and waits for the gate.
     #[serde(default)]
     pub awaits_reset: bool,
@@ -198,6 +204,7 @@ impl Observed {
         Self {
             power: ObservedPower::Stopped,
             isolated: false,
+            saved: false,
             awaits_reset: false,
             accelerator: None,
             slots: Vec::new(),
@@ -234,19 +241,6 @@ pub struct Slot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "news", rename_all = "kebab-case")]
 pub enum News {
-    /// A step ended.
-    Ended {
-        /// The machine.
-        vm: VmId,
-        /// The generation that the order was of.
-        generation: u64,
-        /// The step.
-        step: Step,
-        /// How it ended.
-        outcome: Outcome,
-        /// The machine afterwards.
-        observed: Observed,
-    },
     /// A machine changed by itself, or was found changed.
     Seen {
         /// The machine.
@@ -315,11 +309,87 @@ pub struct ImageFacts {
     pub tree_root: Option<Digest>,
     /// Names of the evidence that is kept beside it.
     pub evidence: Vec<String>,
-    /// How it is kept from being changed on the node, in words.
-    pub protection: Vec<String>,
     /// When it came in.
     #[schema(value_type = String)]
     pub imported_at: Timestamp,
+}
+
+/// What the gate of a node answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// The way in.
+    pub path: BootPath,
+    /// Every reason against it; none where it may pass.
+    pub reasons: Vec<Reason>,
+    /// The ticket and its end, where it may.
+    pub ticket: Option<(String, Timestamp)>,
+    /// What will run and who vouches for it (as `release::admit` writes it).
+    pub running: Option<serde_json::Value>,
+    /// Two people let something run that the gate would have refused.
+    pub overridden_by: Vec<String>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Whether it was taken.
+    pub outcome: Outcome,
+    /// The machine afterwards.
+    pub observed: Observed,
+    /// What the gate said, where the step leads through it.
+    pub passage: Option<Passage>,
+}
+
+/// What whoever brings an image says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadRequest {
+    /// What it is to a machine.
+    pub kind: ArtifactKind,
+    /// What it is called.
+    pub name: String,
+    /// The digest that it must have.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub digest: Option<Digest>,
+    /// The length that it must have, in bytes; where it is known, the space is reserved at once.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upload {
+    /// Its identity.
+    #[schema(value_type = String)]
+    pub id: Uuid,
+    /// What was said of it.
+    pub request: UploadRequest,
+    /// The bytes that have arrived: where the next piece begins.
+    pub offset: u64,
+}
+
+/// A file of evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceFile {
+    /// Its name, without a folder.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// An image as a node has it, with what it decides about it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageVerdict {
+    /// The image.
+    pub facts: ImageFacts,
+    /// `allow`, `deny` or `undecided`.
+    pub decision: String,
+    /// Why it is not `allow`.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub reasons: Vec<Reason>,
+    /// Who vouches for it.
+    pub signers: Vec<String>,
 }
 
 /// What happens to a running machine when something in it is quarantined.

@@ -52,9 +52,9 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("store", &["types", "kill", "release::evidence", "release::decision"]),
-    ("control", &["types", "kill", "store", "clients", "release::decision", "release::admit"]),
     ("release::reverify", &["types", "release::artifact", "release::evidence", "release::policy", "release::decision"]),
     ("release::notify", &["types"]),
+    ("control", &["types", "kill", "store", "clients", "release::trust", "release::decision", "release::admit"]),
     (
         "node",
         &[

@@ -8,7 +8,7 @@ use crate::types::vm::ArtifactKind;
 use crate::types::{Code, Reason};
 
 /// Reads `--kind`.
-pub(super) fn parse(text: &str) -> Result<ArtifactKind, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<ArtifactKind, String> {
     ArtifactKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
         let names: Vec<&str> = ArtifactKind::ALL.iter().map(|kind| kind.name()).collect();
         format!("`{text}` is none of {}", names.join(", "))

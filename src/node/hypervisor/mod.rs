@@ -21,6 +21,7 @@ pub mod gate;
 pub mod launch;
 pub mod observed;
 pub mod qemu;
+pub mod simulated;
 
 pub use launch::{BlockSource, ImageFormat, Launch, SealedArtifact};
 pub use observed::{
@@ -174,6 +175,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// # Errors
     /// A refusal where the node has no cgroups to limit by.
     fn limit(&self, vm: VmId, limits: Limits) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Takes the links of every network card down, or up again.
+    ///
+    /// # Errors
+    /// A refusal where the machine does not run.
+    fn links(&self, vm: VmId, up: bool) -> impl Future<Output = Answer<()>> + Send;
 
     /// Asks the guest's balloon to leave the guest this much memory.
     ///

@@ -145,6 +145,13 @@ impl AdmissionTrust {
         if faults.is_empty() { Ok(trust) } else { Err(faults) }
     }
 
+    /// The same, where the tickets of this key are believed too: where server and node are one process, its own.
+    #[must_use]
+    pub fn pinning(mut self, key: PublicKey) -> Self {
+        self.ticket_keys.push(key);
+        self
+    }
+
     /// The same, where this must be there besides of every artifact: `signature`, `sbom`, `provenance`, `vex`.
     #[must_use]
     pub fn requiring(mut self, require: Vec<String>) -> Self {

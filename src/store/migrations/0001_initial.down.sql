@@ -1,5 +1,6 @@
 DROP TABLE audit;
 DROP TABLE event;
+DROP TABLE override;
 DROP TABLE approval;
 DROP TABLE quarantine;
 DROP TABLE idempotency;

@@ -99,8 +99,7 @@ CREATE TABLE quarantine (
 -- Two people: one asks, another one approves, and what was approved ends by itself.
 CREATE TABLE approval (
     id           TEXT PRIMARY KEY,
-    kind         TEXT NOT NULL,
-    subject      TEXT NOT NULL,
+    quarantine   TEXT NOT NULL REFERENCES quarantine (id),
     reason       TEXT NOT NULL,
     requested_by TEXT NOT NULL,
     requested_at TEXT NOT NULL,
@@ -108,6 +107,16 @@ CREATE TABLE approval (
     approved_at  TEXT,
     expires_at   TEXT NOT NULL,
     CHECK (approved_by IS NULL OR lower(approved_by) <> lower(requested_by))
+) STRICT;
+
+-- What two people signed so that a machine may run although the gate says no.
+CREATE TABLE override (
+    id         TEXT PRIMARY KEY,
+    vm         TEXT NOT NULL,
+    document   TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    added_by   TEXT NOT NULL,
+    added_at   TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE event (

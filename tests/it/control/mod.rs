@@ -1,3 +1,8 @@
-//! The control plane: what is kept, what is planned, and what the interface answers.
+//! The control plane: what is kept, what is planned, and what the interface answers; through the real binary.
 
+mod api;
+mod crash;
+mod gate_table;
+mod quarantine;
+mod server;
 mod store;

@@ -204,8 +204,7 @@ async fn one_person_is_not_two() {
     let store = Store::open(&dir.path().join("state.db")).await.unwrap();
     let asked = debvisor::store::Approval {
         id: Uuid::from_u128(3),
-        kind: debvisor::store::ApprovalKind::Release,
-        subject: "q".to_owned(),
+        quarantine: Uuid::from_u128(4),
         reason: "false alarm".to_owned(),
         requested_by: "uid:1000".to_owned(),
         requested_at: at(),
@@ -213,6 +212,14 @@ async fn one_person_is_not_two() {
         approved_at: None,
         expires_at: at(),
     };
+    let quarantine = debvisor::store::Quarantine {
+        id: Uuid::from_u128(4),
+        target: "policy:sha256:00".to_owned(),
+        why: "test".to_owned(),
+        by: "uid:1000".to_owned(),
+        since: at(),
+    };
+    store.write(write("quarantine.add", "q", vec![Change::QuarantineAdded(Box::new(quarantine))])).await.unwrap();
     store.write(write("quarantine.release", "q", vec![Change::ApprovalAsked(Box::new(asked))])).await.unwrap();
     let given = |by: &str| vec![Change::ApprovalGiven { id: Uuid::from_u128(3), by: by.to_owned(), at: at() }];
     assert!(matches!(store.write(write("approve", "q", given("UID:1000"))).await, Err(StoreError::Conflict(_))));

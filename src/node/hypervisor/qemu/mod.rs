@@ -363,6 +363,20 @@ impl Hypervisor for Qemu {
         start::limit(vm, live.process.pid, limits)
     }
 
+    async fn links(&self, vm: VmId, up: bool) -> Answer<()> {
+        let live = self.inner.machine(vm).running(&self.inner).await?;
+        for index in 0..crate::types::limits::MACHINE_NICS {
+            let set = live.execute("set_link", json!({ "name": format!("nic{index}"), "up": up })).await;
+            // The cards are numbered without gaps, but for those that were taken out.
+            if let Err(error) = set
+                && !format!("{error:?}").contains("DeviceNotFound")
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     async fn balloon(&self, vm: VmId, memory_mib: u64) -> Answer<()> {
         let live = self.inner.machine(vm).running(&self.inner).await?;
         live.execute("balloon", json!({ "value": memory_mib.saturating_mul(1024 * 1024) })).await.map(|_| ())

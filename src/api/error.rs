@@ -1,0 +1,106 @@
+//! Every "no" and every failure as a problem document (RFC 9457): the status, the code, what happened, and a hint.
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::OpError;
+use crate::types::{Code, Reason};
+
+/// A problem document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem: an address that ends in the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// What the code means.
+    pub title: String,
+    /// What happened here.
+    pub detail: String,
+    /// The reason code; `debvisor explain` tells more.
+    pub code: String,
+    /// What would mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Every reason, where the gate or a rule said no.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub reasons: Vec<Reason>,
+}
+
+impl Problem {
+    /// There is no such thing.
+    pub(super) fn unknown(detail: impl Into<String>) -> Self {
+        Self::of(StatusCode::NOT_FOUND, &Reason::new(Code::ResourceUnknown, detail))
+    }
+
+    /// The request is not of the form that it must have.
+    pub(super) fn malformed(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self::of(status, &Reason::new(Code::RequestMalformed, detail))
+    }
+
+    /// The address does not know this method.
+    pub(super) fn method() -> Self {
+        Self::malformed(StatusCode::METHOD_NOT_ALLOWED, "this address does not know this method")
+    }
+
+    fn of(status: StatusCode, reason: &Reason) -> Self {
+        let code = reason.code.as_str();
+        Self {
+            kind: format!("https://debvisor.dev/problems/{code}"),
+            status: status.as_u16(),
+            title: reason.code.known().map_or_else(|| code.to_owned(), |code| code.info().meaning.to_owned()),
+            detail: reason.message.clone(),
+            code: code.to_owned(),
+            hint: reason.hint.clone(),
+            reasons: Vec::new(),
+        }
+    }
+
+    fn refused(reasons: Vec<Reason>) -> Self {
+        let fallback = Reason::new(Code::InternalError, "it was refused without a reason");
+        let first = reasons.first().unwrap_or(&fallback);
+        let full = first.code.known() == Some(Code::StoreFull);
+        let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status =
+            if first.code.known() == Some(Code::SecondPersonRequired) { StatusCode::FORBIDDEN } else { status };
+        let problem = Self::of(status, first);
+        Self { reasons, ..problem }
+    }
+}
+
+impl From<OpError> for Problem {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::NotFound(detail) => Self::unknown(detail),
+            OpError::Conflict(detail) => Self::of(StatusCode::CONFLICT, &Reason::new(Code::ResourceConflict, detail)),
+            OpError::Stale(detail) => {
+                Self::of(StatusCode::PRECONDITION_FAILED, &Reason::new(Code::ResourceStale, detail))
+            }
+            OpError::Invalid(reason) => Self::of(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+            OpError::Refused(reasons) => Self::refused(reasons),
+            // Told to the log in full, and to the caller that it is so.
+            OpError::Store(cause) => {
+                tracing::error!(error = &cause as &dyn std::error::Error, "the state could not be read or written");
+                let reason = Reason::new(Code::InternalError, "the state could not be read or written");
+                Self::of(StatusCode::INTERNAL_SERVER_ERROR, &reason)
+            }
+            OpError::Node(detail) => {
+                tracing::error!(%detail, "the node failed");
+                Self::of(StatusCode::BAD_GATEWAY, &Reason::new(Code::InternalError, detail))
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        (status, media_type, Json(self)).into_response()
+    }
+}

@@ -1,0 +1,182 @@
+//! What handlers take out of a request, so that a request of the wrong form is a problem document as well.
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::error::Problem;
+use crate::control::ops::vm::{Once, fingerprint};
+use crate::types::limits;
+
+/// A body of JSON.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Problem))]
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// What stands behind the question mark.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+pub(super) struct Query<T>(pub(super) T);
+
+/// What stands in the address.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+pub(super) struct Path<T>(pub(super) T);
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::malformed(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::malformed(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::malformed(rejection.status(), rejection.body_text())
+    }
+}
+
+/// A part of a list, and where the next one begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The cursor of the next page; none at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page of these items; a full one has a next.
+    pub(super) fn new(items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+        let full = items.len() >= limit as usize;
+        let next = items.last().filter(|_| full).map(cursor);
+        Self { items, next }
+    }
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Cursor {
+    /// Where the page begins: `next` of the one before.
+    #[serde(default)]
+    pub(super) after: String,
+    /// How many items at most.
+    #[serde(default = "hundred")]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: u32,
+}
+
+const fn hundred() -> u32 {
+    100
+}
+
+/// How long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wait {
+    /// Seconds to wait for its end, at most 60; it is answered as it stands then.
+    #[serde(default)]
+    pub(super) wait: u64,
+}
+
+/// How much, and whether more.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ConsoleQuery {
+    /// Go on with what comes out from now on.
+    #[serde(default)]
+    pub(super) follow: bool,
+    /// Bytes of what came out before, at most 1 MiB; ignored where it is followed.
+    #[serde(default)]
+    pub(super) last: Option<usize>,
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventQuery {
+    /// Those with a larger number than this.
+    #[serde(default)]
+    pub(super) after: i64,
+    /// Only the newest so many, whatever the cursor says.
+    #[serde(default)]
+    pub(super) last: Option<u32>,
+    /// Seconds to wait for one, at most 60.
+    #[serde(default)]
+    pub(super) wait: u64,
+    /// How many at most.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<u32>,
+    /// Those whose kind begins so: `vm.`, `image.altered`.
+    #[serde(default)]
+    pub(super) kind: String,
+    /// Those whose subject begins so: `vm/0190…`.
+    #[serde(default)]
+    pub(super) subject: String,
+}
+
+impl Cursor {
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.clamp(1, limits::API_PAGE_ITEMS)
+    }
+}
+
+/// The header fields that make a change safe: `If-Match` and `Idempotency-Key`.
+pub(super) struct Guards {
+    /// The generation that the caller saw.
+    pub(super) generation: Option<u64>,
+    key: Option<String>,
+}
+
+impl Guards {
+    /// The key, bound to this request.
+    pub(super) fn once<T: Serialize>(&self, what: &str, body: &T) -> Option<Once> {
+        let key = self.key.clone()?;
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Some(Once { key, fingerprint: fingerprint(&[what.as_bytes(), &body]) })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Guards {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let bad = |what: &str| Problem::malformed(axum::http::StatusCode::BAD_REQUEST, what);
+        let generation = match text(&parts.headers, "if-match")? {
+            None | Some("*") => None,
+            Some(tag) => {
+                let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
+                Some(number.parse().map_err(|_| bad("If-Match is no ETag of ours"))?)
+            }
+        };
+        let key = text(&parts.headers, "idempotency-key")?.map(str::to_owned);
+        if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > limits::API_KEY_BYTES) {
+            return Err(bad("an idempotency key has 1 to 255 bytes"));
+        }
+        Ok(Self { generation, key })
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let bad = |_| Problem::malformed(axum::http::StatusCode::BAD_REQUEST, format!("{name} is not plain text"));
+    value.to_str().map(Some).map_err(bad)
+}

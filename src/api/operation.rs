@@ -1,0 +1,37 @@
+//! `/v1/operations`: how something that was asked for stands, and waiting for its end.
+
+use std::time::Duration;
+
+use axum::extract::State;
+
+use super::extract::{Json, Path, Query, Wait};
+use super::{App, Problem};
+use crate::control::Caller;
+use crate::store::Operation;
+use crate::types::limits;
+
+/// One operation.
+#[utoipa::path(get, path = "/v1/operations/{operation}", tag = "operations", params(("operation" = String, Path), Wait),
+    responses((status = 200, body = Operation), (status = "default", body = Problem)))]
+pub(super) async fn show(
+    _: Caller,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+) -> Result<Json<Operation>, Problem> {
+    let seconds = wait.wait.min(limits::API_WAIT_SECONDS);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let mut events = app.control.store().events();
+    loop {
+        events.mark_unchanged();
+        let operation = app.control.operation_find(&id).await?;
+        if operation.state.has_ended() {
+            return Ok(Json(operation));
+        }
+        match tokio::time::timeout_at(deadline, events.changed()).await {
+            Ok(Ok(())) => {}
+            // Over, or the process is about to end.
+            _ => return Ok(Json(app.control.operation_find(&id).await?)),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `/v1/vms`: machines. A change is written down and answered; what comes of it is an operation to wait for.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::extract::{Cursor, Guards, Json, Path, Query};
+use super::{App, Page, Problem};
+use crate::control::ops::vm::Wish;
+use crate::control::{Caller, OpError};
+use crate::store::{Hold, Operation, Vm};
+use crate::types::Reason;
+use crate::types::step::{Action, Observed};
+use crate::types::vm::{DesiredPower, VmId, VmSpec};
+
+/// A machine: what it shall be, what it is, and what stands between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmView {
+    /// Its identity.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+    /// The node that has it.
+    pub node: String,
+    /// Grows with every change that its owner makes; the ETag.
+    pub generation: u64,
+    /// What it is made of.
+    pub spec: VmSpec,
+    /// The state in which it shall be.
+    pub power: DesiredPower,
+    /// As its node saw it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub seen_at: Option<Timestamp>,
+    /// Why it is left alone although it shall run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// It is not started again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub not_before: Option<Timestamp>,
+    /// How often it died in a row.
+    pub failures: u32,
+    /// It is on its way out.
+    pub deleting: bool,
+    /// Why it may not run: something in it is in quarantine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub quarantined: Vec<Reason>,
+    /// When it was described first.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+impl VmView {
+    fn new(vm: Vm, quarantined: Vec<Reason>) -> Self {
+        Self {
+            id: vm.id,
+            name: vm.spec.name.clone(),
+            node: vm.node,
+            generation: vm.generation,
+            spec: vm.spec,
+            power: vm.power,
+            observed: vm.observed,
+            seen_at: vm.seen_at,
+            hold: vm.hold,
+            not_before: vm.not_before,
+            failures: vm.failures,
+            deleting: vm.deleting,
+            quarantined,
+            created_at: vm.created_at,
+            created_by: vm.created_by,
+        }
+    }
+}
+
+/// What is wished of a machine's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "power", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PowerRequest {
+    /// On, through the gate.
+    Start,
+    /// Off.
+    Stop {
+        /// Without asking the guest first.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Halted.
+    Pause,
+    /// Running again.
+    Resume,
+    /// Ready to be sent here by another node.
+    Receive,
+}
+
+type Tagged<T> = (StatusCode, HeaderMap, Json<T>);
+
+/// Machines, in the order in which they were described.
+#[utoipa::path(get, path = "/v1/vms", tag = "vms", params(Cursor),
+    responses((status = 200, body = Page<VmView>), (status = "default", body = Problem)))]
+pub(super) async fn list(
+    _: Caller,
+    State(app): State<App>,
+    Query(cursor): Query<Cursor>,
+) -> Result<Json<Page<VmView>>, Problem> {
+    let bad = |_| Problem::malformed(StatusCode::BAD_REQUEST, "`after` is no cursor of this list");
+    let after = if cursor.after.is_empty() { None } else { Some(cursor.after.parse::<VmId>().map_err(bad)?) };
+    let machines = app.control.store().vms(after, cursor.limit()).await.map_err(OpError::from)?;
+    let mut concerned = app.control.quarantined(&machines);
+    let view = |vm: Vm| {
+        let reasons = concerned.remove(&vm.id).unwrap_or_default();
+        VmView::new(vm, reasons)
+    };
+    let items = machines.into_iter().map(view).collect();
+    Ok(Json(Page::new(items, cursor.limit(), |view: &VmView| view.id.to_string())))
+}
+
+/// Describes a machine. What its node's gate would refuse is refused here.
+#[utoipa::path(post, path = "/v1/vms", tag = "vms", request_body = VmSpec,
+    params(("idempotency-key" = Option<String>, Header)),
+    responses((status = 201, body = VmView), (status = "default", body = Problem)))]
+pub(super) async fn create(
+    caller: Caller,
+    State(app): State<App>,
+    guards: Guards,
+    Json(spec): Json<VmSpec>,
+) -> Result<Tagged<VmView>, Problem> {
+    let once = guards.once("POST /v1/vms", &spec);
+    let vm = app.control.vm_create(&caller, spec, once).await?;
+    Ok(tagged(StatusCode::CREATED, &app, vm))
+}
+
+/// One machine, by identity or name.
+#[utoipa::path(get, path = "/v1/vms/{vm}", tag = "vms", params(("vm" = String, Path)),
+    responses((status = 200, body = VmView), (status = "default", body = Problem)))]
+pub(super) async fn show(_: Caller, State(app): State<App>, Path(vm): Path<String>) -> Result<Tagged<VmView>, Problem> {
+    let vm = app.control.vm_find(&vm).await?;
+    Ok(tagged(StatusCode::OK, &app, vm))
+}
+
+/// Replaces a machine's description. With `If-Match` only if nobody else did meanwhile.
+#[utoipa::path(put, path = "/v1/vms/{vm}", tag = "vms", request_body = VmSpec,
+    params(("vm" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 200, body = VmView), (status = "default", body = Problem)))]
+pub(super) async fn update(
+    caller: Caller,
+    State(app): State<App>,
+    Path(vm): Path<String>,
+    guards: Guards,
+    Json(spec): Json<VmSpec>,
+) -> Result<Tagged<VmView>, Problem> {
+    let id = app.control.vm_find(&vm).await?.id;
+    let vm = app.control.vm_update(&caller, id, spec, guards.generation).await?;
+    Ok(tagged(StatusCode::OK, &app, vm))
+}
+
+/// Removes a machine, running or not, and what its node has of it.
+#[utoipa::path(delete, path = "/v1/vms/{vm}", tag = "vms",
+    params(("vm" = String, Path), ("if-match" = Option<String>, Header)),
+    responses((status = 202, body = Operation), (status = "default", body = Problem)))]
+pub(super) async fn delete(
+    caller: Caller,
+    State(app): State<App>,
+    Path(vm): Path<String>,
+    guards: Guards,
+) -> Result<(StatusCode, Json<Operation>), Problem> {
+    let id = app.control.vm_find(&vm).await?.id;
+    let operation = app.control.vm_delete(&caller, id, guards.generation).await?;
+    Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+/// Switches a machine on or off, halts it, or lets it run again.
+#[utoipa::path(post, path = "/v1/vms/{vm}/power", tag = "vms", request_body = PowerRequest,
+    params(("vm" = String, Path), ("if-match" = Option<String>, Header), ("idempotency-key" = Option<String>, Header)),
+    responses((status = 202, body = Operation), (status = "default", body = Problem)))]
+pub(super) async fn power(
+    caller: Caller,
+    State(app): State<App>,
+    Path(vm): Path<String>,
+    guards: Guards,
+    Json(request): Json<PowerRequest>,
+) -> Result<(StatusCode, Json<Operation>), Problem> {
+    let id = app.control.vm_find(&vm).await?.id;
+    let wish = match request {
+        PowerRequest::Start => Wish::Start,
+        PowerRequest::Stop { force } => Wish::Stop { force },
+        PowerRequest::Pause => Wish::Pause,
+        PowerRequest::Resume => Wish::Resume,
+        PowerRequest::Receive => Wish::Receive,
+    };
+    let once = guards.once(&format!("POST /v1/vms/{id}/power"), &request);
+    let operation = app.control.vm_wish(&caller, id, wish, guards.generation, once).await?;
+    Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+/// Resets a running machine, plugs something in or out, keeps a snapshot or goes back to one, or saves it.
+#[utoipa::path(post, path = "/v1/vms/{vm}/actions", tag = "vms", request_body = Action,
+    params(("vm" = String, Path), ("idempotency-key" = Option<String>, Header)),
+    responses((status = 202, body = Operation), (status = "default", body = Problem)))]
+pub(super) async fn act(
+    caller: Caller,
+    State(app): State<App>,
+    Path(vm): Path<String>,
+    guards: Guards,
+    Json(action): Json<Action>,
+) -> Result<(StatusCode, Json<Operation>), Problem> {
+    let id = app.control.vm_find(&vm).await?.id;
+    let once = guards.once(&format!("POST /v1/vms/{id}/actions"), &action);
+    let operation = app.control.vm_act(&caller, id, action, once).await?;
+    Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+/// What was asked of a machine, the oldest first.
+#[utoipa::path(get, path = "/v1/vms/{vm}/operations", tag = "vms", params(("vm" = String, Path), Cursor),
+    responses((status = 200, body = Page<Operation>), (status = "default", body = Problem)))]
+pub(super) async fn operations(
+    _: Caller,
+    State(app): State<App>,
+    Path(vm): Path<String>,
+    Query(cursor): Query<Cursor>,
+) -> Result<Json<Page<Operation>>, Problem> {
+    let id = app.control.vm_find(&vm).await?.id;
+    let items = app.control.store().operations_of(id, &cursor.after, cursor.limit()).await.map_err(OpError::from)?;
+    Ok(Json(Page::new(items, cursor.limit(), |operation| operation.id.to_string())))
+}
+
+fn tagged(status: StatusCode, app: &App, vm: Vm) -> Tagged<VmView> {
+    let mut headers = HeaderMap::new();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", vm.generation)) {
+        headers.insert(header::ETAG, tag);
+    }
+    let reasons = app.control.quarantined(std::slice::from_ref(&vm)).remove(&vm.id).unwrap_or_default();
+    (status, headers, Json(VmView::new(vm, reasons)))
+}

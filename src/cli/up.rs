@@ -1,0 +1,250 @@
+//! `debvisor up`: a server and its node in one process, on a database in a folder.
+//!
+//! Everything is read and checked before anything is opened. A second process on the same folder is refused. On SIGTERM
+//! it stops asking and answering and ends; machines run on, and the next `up` takes them up again.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Context, Ended, UsageError};
+use crate::api;
+use crate::config::{AcceleratorConfig, HypervisorKind, ServerConfig};
+use crate::control::{Control, Settings};
+use crate::node::admission::Admission;
+use crate::node::agent::Agent;
+use crate::node::hypervisor::qemu::{self, AcceleratorWish, Qemu};
+use crate::node::hypervisor::simulated::Simulated;
+use crate::node::hypervisor::{AcceleratorChoice, Hypervisor};
+use crate::node::images::ImageStore;
+use crate::node::key::NodeKey;
+use crate::release::admit::{AdmissionTrust, QuarantineAction as Stilled};
+use crate::release::artifact;
+use crate::release::trust::revocation::Revocations;
+use crate::store::Store;
+use crate::types::limits;
+use crate::types::step::{NodeFacts, QuarantineAction};
+use crate::types::vm::Accelerator;
+
+mod local;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where everything is kept; without it DEBVISOR_STATE_DIR, /var/lib/debvisor for root, ~/.local/state/debvisor
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The configuration; without it DIR/debvisor.toml, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the interface listens; without it DEBVISOR_SOCKET, else DIR/api.sock
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// What is known before anything is opened.
+struct Plan {
+    state: PathBuf,
+    socket: PathBuf,
+    config: ServerConfig,
+    trust: AdmissionTrust,
+    node: String,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
+    let plan = plan(args, context)?;
+    fs::create_dir_all(&plan.state)
+        .map_err(|error| usage(format!("cannot make {}: {error}", plan.state.display()), "name another --state-dir"))?;
+    // Machines' users pass through to their own folders and can list nothing.
+    fs::set_permissions(&plan.state, fs::Permissions::from_mode(0o711))
+        .context("cannot protect the state directory")?;
+    let _lock = lock(&plan.state)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let outcome = runtime.block_on(up(plan, context));
+    // What still blocks, as a long read of an image, is not waited for: it is begun again.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    outcome?;
+    Ok(Ended::Done)
+}
+
+fn plan(args: &Args, context: &Context) -> anyhow::Result<Plan> {
+    let environment = &context.environment;
+    let state = args
+        .state_dir
+        .clone()
+        .or_else(|| environment.state_dir.clone())
+        .ok_or_else(|| usage("no state directory is named".to_owned(), "give --state-dir"))?;
+    let state = std::path::absolute(&state).context("cannot find the working directory")?;
+    let file = args.config.clone().or_else(|| Some(state.join("debvisor.toml")).filter(|file| file.exists()));
+    let (config, trust) = match &file {
+        None => {
+            let none = |_: &str, _: u64| Ok(Vec::new());
+            let trust = AdmissionTrust::parse("", &none);
+            (ServerConfig::default(), trust.map_err(|_| usage("no trust".to_owned(), "give --config"))?)
+        }
+        Some(file) => {
+            let name = file.display();
+            let hint = "docs/reference/admission.md and docs/how-to/first-vm.md show one";
+            let bytes = artifact::read_bounded(file, limits::CONFIG_BYTES)
+                .map_err(|error| usage(format!("cannot read the configuration {name}: {error}"), hint))?;
+            let text =
+                String::from_utf8(bytes).map_err(|_| usage(format!("the configuration {name} is not UTF-8"), hint))?;
+            let config = ServerConfig::parse(&text)
+                .map_err(|fault| usage(format!("the configuration {name} is wrong: {fault}"), hint))?;
+            (config, super::admit::of_config(file)?)
+        }
+    };
+    let socket = args.socket.clone().or_else(|| environment.socket.clone()).unwrap_or_else(|| state.join("api.sock"));
+    let node = config.node.clone().unwrap_or_else(host_name);
+    Ok(Plan { state, socket, config, trust, node })
+}
+
+/// One process for a folder: the lock goes with the process, however that ends.
+fn lock(state: &Path) -> anyhow::Result<File> {
+    let path = state.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).context("cannot make the lock")?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let message = format!("another debvisor is up on {}", state.display());
+            Err(usage(message, "stop that one, or name another --state-dir").into())
+        }
+        Err(error) => Err(error).context("cannot lock the state directory"),
+    }
+}
+
+async fn up(plan: Plan, context: &Context) -> anyhow::Result<()> {
+    match plan.config.hypervisor.kind {
+        HypervisorKind::Qemu => {
+            let mut settings = qemu::Settings::new(plan.state.join("machines"), plan.node.clone(), super::now);
+            settings.program.clone_from(&plan.config.hypervisor.program);
+            settings.accelerator = match plan.config.hypervisor.accelerator {
+                AcceleratorConfig::Auto => AcceleratorWish::Auto,
+                AcceleratorConfig::Kvm => AcceleratorWish::Kvm,
+                AcceleratorConfig::Tcg => AcceleratorWish::Tcg,
+            };
+            let hint = "apt-get install qemu-system-x86";
+            let qemu = Qemu::open(settings).await.map_err(|error| usage(told(&error), hint))?;
+            let (major, minor) = qemu.version();
+            let choice = qemu.accelerator().await.map_err(|error| usage(told(&error), hint))?;
+            serve(plan, qemu, format!("QEMU {major}.{minor}"), choice, context).await
+        }
+        HypervisorKind::Simulated => {
+            let folder = plan.state.join("machines");
+            let simulated = Simulated::open(folder, plan.node.clone(), context.clock()).context("cannot simulate")?;
+            let choice = AcceleratorChoice { accelerator: Accelerator::Tcg, reason: "nothing really runs".to_owned() };
+            serve(plan, simulated, "simulated".to_owned(), choice, context).await
+        }
+    }
+}
+
+async fn serve<H: Hypervisor>(
+    plan: Plan,
+    hypervisor: H,
+    version: String,
+    choice: AcceleratorChoice,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let clock = context.clock();
+    let key = NodeKey::open(&plan.state.join("node.key")).context("cannot open the node's key")?;
+    let issuer = NodeKey::open(&plan.state.join("server.key")).context("cannot open the server's key")?;
+    let images = ImageStore::open(&plan.state.join("images"), key).context("cannot open the image store")?;
+    let trust = plan.trust.pinning(issuer.public().clone());
+    let settings = Settings {
+        on_quarantine: match trust.on_quarantine() {
+            Stilled::Pause => QuarantineAction::Pause,
+            Stilled::Isolate => QuarantineAction::Isolate,
+            Stilled::Stop => QuarantineAction::Stop,
+        },
+        release_validity: trust.release_validity(),
+    };
+    let tiers = images.tiers();
+    let facts = NodeFacts {
+        name: plan.node.clone(),
+        accelerator: Some(choice.accelerator),
+        accelerator_reason: choice.reason,
+        hypervisor: version,
+        tiers: vec![tiers.active],
+        cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_mib: memory_mib(),
+        boot_id: plan.config.hypervisor.boot_id.clone().unwrap_or_else(boot_id),
+        policy: trust.policy_digest().map_or_else(|reason| reason.to_string(), |digest| digest.to_string()),
+        seen_at: context.now_again(),
+    };
+    let generations = plan.state.join("generations.json");
+    let admission =
+        Admission::new(plan.node, images.clone(), trust, Revocations::default(), issuer, clock, generations)
+            .context("cannot read generations.json")?;
+    let store = Store::open(&plan.state.join("state.db")).await.context("cannot open the database")?;
+    let (stop, stopped) = watch::channel(false);
+    let (agent, news) = Agent::start(hypervisor, admission, images, facts, clock, stopped.clone())
+        .await
+        .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
+    let control = Control::new(store, Arc::new(local::Local(agent)), clock, settings).await?;
+    control.come_up().await.context("the state cannot be brought into line with the node")?;
+    let listener = listen(&plan.socket)?;
+    let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));
+    let serving = tokio::spawn(api::serve(control, listener, stopped));
+    if !context.quiet {
+        eprintln!("debvisor is up: {}", plan.socket.display());
+    }
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.send_replace(true);
+    // Requests that wait for an event are not waited for.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
+        let _ = reconciling.await;
+        let _ = serving.await;
+    })
+    .await;
+    let _ = fs::remove_file(&plan.socket);
+    Ok(())
+}
+
+/// The socket: for this user and this group, and a stale one makes room.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    let failed = || format!("cannot listen at {}", path.display());
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(failed),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(failed)?;
+    Ok(listener)
+}
+
+fn usage(message: String, hint: &str) -> UsageError {
+    UsageError::new(message, hint)
+}
+
+/// An error with its causes, in one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").map(|text| text.trim().to_owned()).unwrap_or_default();
+    if name.is_empty() { "node".to_owned() } else { name }
+}
+
+/// Changes whenever the host comes up anew; where the kernel has none, every start counts as one.
+fn boot_id() -> String {
+    let found = fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned());
+    found.unwrap_or_else(|_| uuid::Uuid::now_v7().to_string())
+}
+
+fn memory_mib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+}

@@ -1,0 +1,5 @@
+//! What callers may do, one file a resource. Each looks, decides, and writes one transaction; none touches a machine.
+
+pub mod image;
+pub mod quarantine;
+pub mod vm;

@@ -1,0 +1,397 @@
+//! The one gate of a node: a machine and the way in, a permit with the very bytes it is about, or every reason why not.
+//!
+//! Create, start, autostart, restart, reset, ISO, disk and card, snapshot, restore, migration and netboot all come
+//! through [`Admission::pass`]. It copies code into sealed memory and hashes it on the way; of disks it takes the
+//! node's own receipt, whose tree every block is held against when it is read. Then it judges each artifact by its own
+//! trust, has a ticket issued, and asks for the permit.
+//!
+//! Everything blocks; an asynchronous caller brings a thread of its own.
+//! Invariant: what is handed out with a permit are the descriptors that were hashed, and nothing is opened again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::hypervisor::{Artifact as Wanted, SealedArtifact};
+use super::images::{ImageRecord, ImageStore};
+use super::key::NodeKey;
+use crate::release::admit::quarantine::Entry;
+use crate::release::admit::{
+    AdmissionTrust, BootArtifact, BootPermit, BootRequest, Evidence, EvidenceFile, IssueError, Judged, Measured,
+    Override, Presented, QuarantineList, Running, SignedTicket, Standing, TicketTerms, issue, judge, permit,
+};
+use crate::release::artifact::{Artifact, Hasher, Sink};
+use crate::release::trust::revocation::Revocations;
+use crate::types::step::{ImageFacts, ImageVerdict, Passage};
+use crate::types::vm::{ArtifactKind, BootPath, VmId};
+use crate::types::{Clock, Code, Digest, DigestAlgorithm, Reason};
+
+/// How long a ticket holds where the trust allows it: long enough for a start, short enough to be asked for again.
+const TICKET: SignedDuration = SignedDuration::from_hours(1);
+
+/// The gate, with all that it goes by.
+#[derive(Debug)]
+pub struct Admission {
+    node: String,
+    images: ImageStore,
+    trust: AdmissionTrust,
+    revocations: Revocations,
+    /// The server's key: in one process, the server's word is given here, by the same questions.
+    issuer: NodeKey,
+    clock: Clock,
+    /// What must not run, and what people signed; nothing passes before they were told.
+    rules: RwLock<Option<Rules>>,
+    generations: Generations,
+}
+
+#[derive(Debug)]
+struct Rules {
+    list: QuarantineList,
+    overrides: Vec<Override>,
+}
+
+/// What passed.
+#[derive(Debug)]
+pub struct Passed {
+    /// The permission.
+    pub permit: BootPermit,
+    /// Code in sealed memory, by slot.
+    pub sealed: Vec<SealedArtifact>,
+    /// Disks and ISO images, by slot.
+    pub blocks: Vec<(String, ImageRecord)>,
+    /// What to write down.
+    pub passage: Passage,
+}
+
+impl Admission {
+    /// The gate of this node. `generations` is the file in which it remembers the newest ticket of each machine.
+    ///
+    /// # Errors
+    /// Where that file cannot be read.
+    pub fn new(
+        node: String,
+        images: ImageStore,
+        trust: AdmissionTrust,
+        revocations: Revocations,
+        issuer: NodeKey,
+        clock: Clock,
+        generations: PathBuf,
+    ) -> std::io::Result<Self> {
+        let generations = Generations::open(generations)?;
+        Ok(Self { node, images, trust, revocations, issuer, clock, rules: RwLock::default(), generations })
+    }
+
+    /// Whom it believes.
+    pub const fn trust(&self) -> &AdmissionTrust {
+        &self.trust
+    }
+
+    /// What must not run, and what two people signed, from now on. A document that its pins do not believe is none.
+    pub fn rules(&self, entries: Vec<Entry>, overrides: &[Vec<u8>]) {
+        let now = self.clock.now();
+        let overrides = overrides.iter().filter_map(|document| Override::verify(document, &self.trust, now).ok());
+        let rules = Rules { list: entries.into_iter().collect(), overrides: overrides.collect() };
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    }
+
+    /// Whether these bytes are an override that its pins believe: for which machine, until when.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn override_check(&self, document: &[u8]) -> Result<(VmId, Timestamp), Reason> {
+        let found = Override::verify(document, &self.trust, self.clock.now())?;
+        Ok((found.terms().vm, found.terms().expires_at))
+    }
+
+    /// The gate: `wanted` is everything that the machine is made of once the act is done.
+    ///
+    /// # Errors
+    /// Every reason against it, as what is to be written down.
+    pub fn pass(&self, vm: VmId, generation: u64, path: BootPath, wanted: &[Wanted]) -> Result<Passed, Box<Passage>> {
+        self.try_pass(vm, generation, path, wanted).map_err(|mut reasons| {
+            if reasons.is_empty() {
+                reasons.push(Reason::new(Code::InternalError, "the gate said no without a reason"));
+            }
+            Box::new(Passage { path, reasons, ticket: None, running: None, overridden_by: Vec::new() })
+        })
+    }
+
+    fn try_pass(&self, vm: VmId, generation: u64, path: BootPath, wanted: &[Wanted]) -> Result<Passed, Vec<Reason>> {
+        let now = self.clock.now();
+        let at_hand = self.gather(wanted, now)?;
+        let guard = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = guard.as_ref().ok_or_else(|| {
+            vec![Reason::new(Code::InternalError, "the node was not told yet what must not run").hint("ask again")]
+        })?;
+        let standing = Standing {
+            trust: &self.trust,
+            judged: &at_hand.judged,
+            measured: &at_hand.measured,
+            quarantine: &rules.list,
+            overrides: &rules.overrides,
+            now,
+        };
+        let terms = TicketTerms {
+            vm,
+            node: self.node.clone(),
+            artifacts: at_hand.artifacts.clone(),
+            policy: self.trust.policy_digest().map_err(|reason| vec![reason])?,
+            trust_root: self.trust.trust_root_digest().cloned(),
+            issued_at: now,
+            expires_at: now.checked_add(self.trust.max_validity().min(TICKET)).unwrap_or(Timestamp::MAX),
+            generation,
+            nonce: Uuid::now_v7(),
+        };
+        let envelope = issue(&terms, self.issuer.private(), &standing).map_err(|error| match error {
+            IssueError::Refused(reasons) => reasons,
+            IssueError::Sign(error) => {
+                vec![Reason::new(Code::InternalError, format!("the ticket could not be signed: {error}"))]
+            }
+        })?;
+        let one = |reason| vec![reason];
+        let ticket = SignedTicket::parse(&envelope).map_err(one)?.verify(&self.trust, now).map_err(one)?;
+        let request = BootRequest {
+            vm,
+            node: self.node.clone(),
+            path,
+            artifacts: at_hand.artifacts,
+            seen_generation: self.generations.seen(vm),
+        };
+        let permit = permit(&request, Some(&ticket), &standing)?;
+        // A description that is only asked about is nobody's generation yet.
+        if path != BootPath::Create {
+            self.generations.saw(vm, generation).map_err(|error| {
+                vec![Reason::new(Code::StoreFailed, format!("the ticket's generation could not be kept: {error}"))]
+            })?;
+        }
+        let running = Running {
+            vm,
+            digests: permit.artifacts().iter().map(|artifact| artifact.digest.clone()).collect(),
+            signers: permit.signers().to_vec(),
+            policy: permit.policy().clone(),
+        };
+        let passage = Passage {
+            path,
+            reasons: Vec::new(),
+            ticket: Some((String::from_utf8_lossy(&envelope).into_owned(), ticket.terms().expires_at)),
+            running: serde_json::to_value(running).ok(),
+            overridden_by: permit.overridden_by().iter().map(ToString::to_string).collect(),
+        };
+        Ok(Passed { permit, sealed: at_hand.sealed, blocks: at_hand.blocks, passage })
+    }
+
+    /// The artifacts, measured, sealed and judged.
+    fn gather(&self, all: &[Wanted], now: Timestamp) -> Result<AtHand, Vec<Reason>> {
+        let mut found = AtHand::default();
+        let mut reasons = Vec::new();
+        for wanted in all {
+            if let Err(reason) = self.take_up(&wanted.slot, wanted.kind, &wanted.digest, now, &mut found) {
+                reasons.push(reason.subject(&wanted.slot));
+            }
+        }
+        if reasons.is_empty() { Ok(found) } else { Err(reasons) }
+    }
+
+    fn take_up(
+        &self,
+        slot: &str,
+        kind: ArtifactKind,
+        digest: &Digest,
+        now: Timestamp,
+        found: &mut AtHand,
+    ) -> Result<(), Reason> {
+        let record = self.images.record(digest)?;
+        if record.kind != kind {
+            let message =
+                format!("{digest} was imported as {}, and is asked for as {}", record.kind.name(), kind.name());
+            return Err(Reason::new(Code::ImageKind, message));
+        }
+        let evidence = self.evidence(digest)?;
+        let sealed = if kind.is_block_device() { None } else { Some(self.images.seal(digest)?) };
+        let bytes = sealed.as_ref().map_or(record.bytes, |sealed| sealed.bytes());
+        let judged = match &sealed {
+            None => self.judge_by_receipt(&record, kind, &evidence, now),
+            Some(sealed) => {
+                let copy = std::os::fd::AsFd::as_fd(sealed).try_clone_to_owned().map(File::from);
+                let file = copy.map_err(|error| Reason::new(Code::StoreFailed, format!("{digest}: {error}")))?;
+                let content = Content::File(&file, bytes);
+                self.judge(&record.name, sealed.digest(), kind, &evidence, &content, now)?
+            }
+        };
+        let tree_root = kind.is_block_device().then(|| record.tree_root.clone());
+        found.measured.push(Measured { digest: digest.clone(), tree_root: tree_root.clone(), bytes });
+        found.artifacts.push(BootArtifact { slot: slot.to_owned(), kind, digest: digest.clone(), tree_root, bytes });
+        found.judged.push(judged);
+        match sealed {
+            None => found.blocks.push((slot.to_owned(), record)),
+            Some(sealed) => found.sealed.push(SealedArtifact::from_store(slot, kind, sealed)),
+        }
+        Ok(())
+    }
+
+    /// What the node decides about an image now, as it was imported.
+    ///
+    /// # Errors
+    /// Where there is no such image, or it cannot be read.
+    pub fn verdict(&self, digest: &Digest) -> Result<ImageVerdict, Reason> {
+        let now = self.clock.now();
+        let record = self.images.record(digest)?;
+        let evidence = self.evidence(digest)?;
+        let judged = self.judge_by_receipt(&record, record.kind, &evidence, now);
+        let guard = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        let quarantined = guard.as_ref().and_then(|rules| rules.list.check_digest(digest, now));
+        let mut reasons = judged.report().reasons.clone();
+        let decision = if quarantined.is_some() { "deny" } else { judged.decision().name() };
+        reasons.extend(quarantined);
+        Ok(ImageVerdict {
+            facts: self.facts(&record)?,
+            decision: decision.to_owned(),
+            reasons,
+            signers: judged.signers().iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// What an image is.
+    ///
+    /// # Errors
+    /// Where its evidence cannot be read.
+    pub fn facts(&self, record: &ImageRecord) -> Result<ImageFacts, Reason> {
+        let evidence = self.images.evidence(&record.digest)?.into_iter().map(|(name, _)| name).collect();
+        Ok(ImageFacts {
+            digest: record.digest.clone(),
+            kind: record.kind,
+            name: Some(record.name.clone()).filter(|name| !name.is_empty()),
+            format: record.format.driver().to_owned(),
+            bytes: record.bytes,
+            virtual_bytes: Some(record.virtual_bytes),
+            tree_root: Some(record.tree_root.clone()),
+            evidence,
+            imported_at: record.imported_at,
+        })
+    }
+
+    fn evidence(&self, digest: &Digest) -> Result<Evidence, Reason> {
+        let files = self.images.evidence(digest)?;
+        let files: Vec<EvidenceFile> = files.into_iter().map(|(name, bytes)| EvidenceFile { name, bytes }).collect();
+        Ok(Evidence::parse(&files))
+    }
+
+    /// By the SHA-256 that the node itself took at import: what asks for other hashes of a disk is not answered.
+    fn judge_by_receipt(
+        &self,
+        record: &ImageRecord,
+        kind: ArtifactKind,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Judged {
+        let artifact = Artifact::new(record.name.clone(), [record.digest.clone()]);
+        let presented = Presented { artifact: &artifact, kind, openpgp: None };
+        judge(presented, evidence, &self.trust, &self.revocations, now)
+    }
+
+    fn judge(
+        &self,
+        name: &str,
+        digest: &Digest,
+        kind: ArtifactKind,
+        evidence: &Evidence,
+        content: &Content<'_>,
+        now: Timestamp,
+    ) -> Result<Judged, Reason> {
+        let others: Vec<DigestAlgorithm> =
+            evidence.algorithms(name).into_iter().filter(|algorithm| *algorithm != DigestAlgorithm::Sha256).collect();
+        let mut openpgp = evidence.openpgp_hasher();
+        let mut digests = vec![digest.clone()];
+        if !others.is_empty() || openpgp.is_some() {
+            let mut hasher = Hasher::new(&others);
+            content
+                .read(&mut |piece| {
+                    hasher.update(piece);
+                    if let Some(openpgp) = &mut openpgp {
+                        openpgp.update(piece);
+                    }
+                })
+                .map_err(|error| Reason::new(Code::StoreFailed, format!("{digest} cannot be read: {error}")))?;
+            digests.extend(hasher.finish());
+        }
+        let artifact = Artifact::new(name, digests);
+        let hashes = openpgp.map(|hasher| hasher.finish());
+        let presented = Presented { artifact: &artifact, kind, openpgp: hashes.as_ref() };
+        Ok(judge(presented, evidence, &self.trust, &self.revocations, now))
+    }
+}
+
+/// What is at hand of a machine.
+#[derive(Debug, Default)]
+struct AtHand {
+    artifacts: Vec<BootArtifact>,
+    measured: Vec<Measured>,
+    judged: Vec<Judged>,
+    sealed: Vec<SealedArtifact>,
+    blocks: Vec<(String, ImageRecord)>,
+}
+
+/// Bytes that can be gone through once more.
+enum Content<'a> {
+    /// Sealed memory of this length.
+    File(&'a File, u64),
+}
+
+impl Content<'_> {
+    fn read(&self, seen: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+        let Self::File(file, length) = self;
+        let mut piece = vec![0; 1024 * 1024];
+        let mut at = 0;
+        while at < *length {
+            let count = file.read_at(&mut piece, at)?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            seen(piece.get(..count).unwrap_or_default());
+            at += count as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The newest ticket of each machine, remembered over restarts.
+#[derive(Debug)]
+struct Generations {
+    path: PathBuf,
+    seen: Mutex<HashMap<VmId, u64>>,
+}
+
+impl Generations {
+    fn open(path: PathBuf) -> std::io::Result<Self> {
+        let seen = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::other)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => HashMap::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path, seen: Mutex::new(seen) })
+    }
+
+    fn seen(&self, vm: VmId) -> u64 {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&vm).copied().unwrap_or(0)
+    }
+
+    /// Written whole beside its name and moved into place, before anything is done by the ticket.
+    fn saw(&self, vm: VmId, generation: u64) -> std::io::Result<()> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.insert(vm, generation);
+        if before == Some(generation) {
+            return Ok(());
+        }
+        let sorted: BTreeMap<_, _> = seen.iter().collect();
+        let bytes = serde_json::to_vec(&sorted).map_err(std::io::Error::other)?;
+        let beside = self.path.with_extension("new");
+        std::fs::write(&beside, bytes)?;
+        File::open(&beside)?.sync_all()?;
+        std::fs::rename(&beside, &self.path)
+    }
+}
