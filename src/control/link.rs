@@ -20,6 +20,9 @@ use crate::types::{Digest, Reason};
 /// An answer that is on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// The images that a node can vouch for, and the digests of those that it has and cannot.
+pub type ImageList = (Vec<ImageFacts>, Vec<Digest>);
+
 /// One node, as the control plane reaches it.
 pub trait Link: Send + Sync + 'static {
     /// Who it is and what it offers.
@@ -59,7 +62,7 @@ pub trait Link: Send + Sync + 'static {
     fn evidence_put(&self, digest: Digest, evidence: Vec<EvidenceFile>) -> Pending<'_, Result<ImageVerdict, Reason>>;
 
     /// Every image that it has and can vouch for; and the digests of those that it has and cannot.
-    fn images(&self) -> Pending<'_, Result<(Vec<ImageFacts>, Vec<Digest>), Reason>>;
+    fn images(&self) -> Pending<'_, Result<ImageList, Reason>>;
 
     /// What it decides about an image now; `whole` reads all of its bytes first.
     fn image_judge(&self, digest: Digest, whole: bool) -> Pending<'_, Result<ImageVerdict, Reason>>;

@@ -5,12 +5,12 @@ use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use crate::control::Link;
-use crate::control::link::Pending;
+use crate::control::link::{ImageList, Pending};
 use crate::node::agent::Agent;
 use crate::node::hypervisor::Hypervisor;
 use crate::release::admit::quarantine::Entry;
 use crate::types::step::{
-    Ended, EvidenceFile, ImageFacts, ImageVerdict, NodeFacts, Observed, Order, Passage, Upload, UploadRequest,
+    Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Passage, Upload, UploadRequest,
 };
 use crate::types::vm::{BootPath, VmId, VmSpec};
 use crate::types::{Digest, Reason};
@@ -67,7 +67,7 @@ impl<H: Hypervisor> Link for Local<H> {
         Box::pin(self.0.evidence_put(digest, evidence))
     }
 
-    fn images(&self) -> Pending<'_, Result<(Vec<ImageFacts>, Vec<Digest>), Reason>> {
+    fn images(&self) -> Pending<'_, Result<ImageList, Reason>> {
         Box::pin(self.0.images())
     }
 

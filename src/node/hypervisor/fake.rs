@@ -455,6 +455,10 @@ impl Hypervisor for Fake {
         self.with("limit", vm, |_| Ok(())).await
     }
 
+    async fn links(&self, vm: VmId, _up: bool) -> Answer<()> {
+        self.with("links", vm, |_| Ok(())).await
+    }
+
     async fn balloon(&self, vm: VmId, _memory_mib: u64) -> Answer<()> {
         self.with("balloon", vm, |_| Ok(())).await
     }

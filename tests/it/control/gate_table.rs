@@ -280,7 +280,7 @@ impl Host {
         loop {
             let all = self.server.vm("all");
             if all["hold"].is_object() {
-                assert_eq!(all["observed"]["power"].as_str().unwrap_or("stopped") == "running", false, "{all}");
+                assert_ne!(all["observed"]["power"], "running", "{all}");
                 return all["hold"].to_string();
             }
             assert!(Instant::now() < until, "it is not held back: {all}\n{}", self.server.log());
