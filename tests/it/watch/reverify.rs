@@ -2,6 +2,7 @@
 //! runs that are killed, and files that no memory holds.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use debvisor::types::Digest;
@@ -116,7 +117,10 @@ const BASELINE: [&str; 4] = ["--baseline", "baseline.jsonl", "--baseline-key", "
 
 /// The codes and what they are about, once each; how the run ended.
 fn codes(desk: &Desk, more: &[&str]) -> (i32, BTreeSet<String>) {
-    let ran = reverify(desk, &[&["o/r", "--refetch-after", "1s"][..], &BASELINE, more].concat());
+    // Each run looks at everything anew, whatever an earlier one has kept.
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let cache = format!("cache-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+    let ran = reverify(desk, &[&["o/r", "--cache-dir", &cache][..], &BASELINE, more].concat());
     let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stderr));
     let reasons = report["reasons"].as_array().unwrap();
     (ran.exit, reasons.iter().map(|reason| reason["code"].as_str().unwrap().to_owned()).collect())
