@@ -53,7 +53,7 @@ deny: ## Licences, bans and sources of every dependency
 	@scripts/needs.sh build deny
 	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 
-compare: ## Overwrite the stored image of a libvirt guest and start it; ask DebVisor about the same
+compare: ## Overwrite the stored image of a machine and start it, under libvirt and under DebVisor
 	@scripts/needs.sh build compare
 	@cargo build --locked --quiet
 	@scripts/compare-boot.sh $(debug)

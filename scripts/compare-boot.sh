@@ -4,8 +4,8 @@
 # usage: scripts/compare-boot.sh DEBVISOR
 #
 # The image is one boot sector that writes a word to the serial port. The owner's says "as-sealed", the attacker's
-# "REPLACED". libvirt starts whatever lies at the path; DebVisor is asked what a node asks before it starts anything.
-# Everything happens below one temporary folder, with a libvirt daemon of its own.
+# "REPLACED". libvirt starts whatever lies at the path; DebVisor starts what was signed, or nothing.
+# Everything happens below one temporary folder, with a libvirt daemon and a `debvisor up` of its own.
 set -euo pipefail
 
 say() { printf '%s\n' "$*"; }
@@ -16,7 +16,9 @@ debvisor=$(realpath "$debvisor")
 
 work=$(mktemp -d)
 export XDG_RUNTIME_DIR=$work/run XDG_CONFIG_HOME=$work/config XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/data
-export DEBVISOR_KEY_PASSWORD=demo
+export DEBVISOR_KEY_PASSWORD=demo DEBVISOR_SOCKET=$work/state/api.sock
+# A machine's own user passes through to its folder.
+chmod 711 "$work"
 mkdir -p -m 700 "$XDG_RUNTIME_DIR" "$XDG_CONFIG_HOME/libvirt" "$XDG_CACHE_HOME" "$XDG_DATA_HOME"
 # A session of libvirt belongs to somebody who is not root.
 as_user=()
@@ -25,10 +27,15 @@ if [[ $(id -u) -eq 0 ]]; then
 fi
 virsh() { "${as_user[@]}" virsh --quiet --connect qemu:///session "$@"; }
 daemon=
+node=
 finish() {
+    [[ -z $node ]] || "$debvisor" --quiet vm delete compare >/dev/null 2>&1 || true
+    [[ -z $node ]] || { kill "$node" && wait "$node"; } 2>/dev/null || true
     virsh destroy compare >/dev/null 2>&1 || true
     virsh undefine compare >/dev/null 2>&1 || true
     [[ -z $daemon ]] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null || true
+    # What the store froze cannot be removed either.
+    chattr -R -i "$work/state" 2>/dev/null || true
     rm -rf "$work"
 }
 trap finish EXIT
@@ -44,14 +51,18 @@ with open(sys.argv[2], "wb") as image:
 PYTHON
 }
 
-# Waits for a word on the serial console.
-console_says() {
-    for _ in $(seq 100); do
-        if grep -qs "$1" "$work/console"; then return 0; fi
+# Waits until a command says something.
+says() {
+    local text=$1
+    shift
+    for _ in $(seq 150); do
+        if "$@" 2>/dev/null | grep -qs -- "$text"; then return 0; fi
         sleep 0.2
     done
     return 1
 }
+libvirt_says() { says "$1" cat "$work/console"; }
+debvisor_says() { says "$1" "$debvisor" vm console compare --log; }
 
 start_under_libvirt() {
     virsh destroy compare >/dev/null 2>&1 || true
@@ -88,22 +99,43 @@ cat >"$work/compare.xml" <<XML
 XML
 virsh define "$work/compare.xml"
 start_under_libvirt
-console_says as-sealed || fail "the sealed image did not boot under libvirt: $(tail -n 3 "$work/libvirtd.log")"
+libvirt_says as-sealed || fail "the sealed image did not boot under libvirt: $(tail -n 3 "$work/libvirtd.log")"
 say "  sealed image:       starts, and the console says: as-sealed"
 
 say "== DebVisor $("$debvisor" --version | cut -d ' ' -f 2)"
-(cd "$work" && "$debvisor" --quiet admit disk.img --key owner.pub >/dev/null) || fail "the sealed image was not admitted"
-say "  sealed image:       admitted"
+printf '[[admission.signers]]\nname = "the owner"\nkey = "owner.pub"\n' >"$work/debvisor.toml"
+"$debvisor" up --quiet --state-dir "$work/state" --config "$work/debvisor.toml" 2>"$work/up.log" &
+node=$!
+says NAME "$debvisor" node list || fail "debvisor does not come up: $(cat "$work/up.log")"
+(cd "$work" && "$debvisor" --quiet image import disk.img --kind disk >/dev/null)
+"$debvisor" --quiet vm create compare --memory 32M --disk disk.img >/dev/null
+"$debvisor" --quiet vm start compare >/dev/null
+debvisor_says as-sealed || fail "the sealed image did not boot under DebVisor: $(cat "$work/up.log")"
+say "  sealed image:       starts, and the console says: as-sealed"
+"$debvisor" --quiet vm stop compare --force >/dev/null
 
 say "-- somebody overwrites the stored image"
 cp "$work/attack.img" "$work/disk.img"
+stored=$(echo "$work"/state/images/sha256/*/*/content)
+chattr -i "$stored" 2>/dev/null || true
+chmod u+w "$stored"
+cp "$work/attack.img" "$stored"
 
 start_under_libvirt
-console_says REPLACED || fail "the replaced image did not boot under libvirt"
+libvirt_says REPLACED || fail "the replaced image did not boot under libvirt"
 say "  libvirt:            starts, and the console says: REPLACED"
+# A disk is proved as it is read: the machine is set going, and its first block is refused.
+"$debvisor" --quiet vm start compare >/dev/null 2>&1 || true
+says image-quarantined "$debvisor" vm show compare || fail "DebVisor did not notice: $("$debvisor" vm show compare)"
+"$debvisor" event list --kind image.altered >"$work/event"
+grep -q image.altered "$work/event" || fail "DebVisor has no event of it"
+"$debvisor" --quiet vm stop compare --force >/dev/null 2>&1 || true
 outcome=0
-(cd "$work" && "$debvisor" --quiet admit disk.img --key owner.pub) >"$work/answer" || outcome=$?
-[[ $outcome -eq 1 ]] || fail "DebVisor ended with $outcome, and the image was replaced"
-grep -q digest-mismatch "$work/answer" || fail "DebVisor gave another reason: $(cat "$work/answer")"
-say "  DebVisor:           refuses, exit code 1:"
+"$debvisor" vm start compare >"$work/answer" 2>&1 || outcome=$?
+[[ $outcome -eq 1 ]] || fail "DebVisor ended with $outcome, and the image was replaced: $(cat "$work/answer")"
+grep -q image-quarantined "$work/answer" || fail "DebVisor gave another reason: $(cat "$work/answer")"
+if "$debvisor" vm console compare --log 2>/dev/null | grep -q REPLACED; then fail "the replaced image ran"; fi
+say "  DebVisor:           the first block that is read is an I/O error, the image goes into quarantine:"
+sed 's/^/    /' "$work/event"
+say "                      and the next start is refused, exit code 1:"
 sed 's/^/    /' "$work/answer"

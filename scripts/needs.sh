@@ -25,7 +25,7 @@ for job in "$@"; do
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ipxe-qemu:/usr/lib/ipxe/qemu/efi-virtio.rom
               needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
-        compare) needs python3:python3 qemu-system-x86:qemu-system-x86_64
+        compare) needs python3:python3 qemu-system-x86:qemu-system-x86_64 e2fsprogs:/usr/bin/chattr
                  needs libvirt-daemon:libvirtd libvirt-clients:virsh
                  needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
         demo) needs gnupg:gpg python3:python3 e2fsprogs:/usr/bin/chattr qemu-utils:qemu-img
