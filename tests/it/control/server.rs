@@ -156,7 +156,10 @@ impl Server {
         // The binary lies where only its builder may look.
         let binary = self.dir.path().join("debvisor");
         if !binary.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_debvisor"), &binary).unwrap();
+            // By another process: a child that another thread starts meanwhile would inherit our open file, and a
+            // program that somebody has open for writing does not start (ETXTBSY).
+            let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_debvisor")).arg(&binary).status().unwrap();
+            assert!(copied.success());
         }
         let mut command = Command::new(binary);
         command.args(args).env("DEBVISOR_SOCKET", self.socket()).current_dir("/").uid(uid).gid(0).output().unwrap()

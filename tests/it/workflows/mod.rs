@@ -121,8 +121,12 @@ impl Runner {
     fn program(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a child that another thread starts meanwhile would inherit our open file, and a program
+        // that somebody has open for writing does not start (ETXTBSY).
+        let draft = self.path("draft");
+        fs::write(&draft, text).unwrap();
+        let installed = Command::new("install").args(["-m", "755"]).arg(&draft).arg(&path).status().unwrap();
+        assert!(installed.success());
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
