@@ -13,6 +13,7 @@
 mod world;
 
 mod machine;
+mod writes;
 
 use std::fs;
 use std::path::Path;
@@ -40,6 +41,9 @@ fn main() {
         ["images-serve", image, folder] => return images_serve(Path::new(image), Path::new(folder)),
         ["machine", kernel, initrd, rounds] => {
             machine::machine(Path::new(kernel), Path::new(initrd), rounds.parse().unwrap())
+        }
+        ["writes", database, clients, seconds] => {
+            writes::writes(Path::new(database), clients.parse().unwrap(), seconds.parse().unwrap())
         }
         // `cargo test --benches` runs every bench once, to see that it runs.
         _ => json!({ "signatures": signatures(2), "hash": hash(1) }),

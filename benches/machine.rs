@@ -27,6 +27,9 @@ use crate::world::{Identity, World, after};
 
 const MEMORY_MIB: u64 = 256;
 const CMDLINE: &str = "console=ttyS0 quiet";
+/// What our driver asks for too: node/hypervisor/qemu/args.rs.
+const MACHINE: &str = "pc-q35-7.2,usb=off,vmport=off,dump-guest-core=off,smm=off";
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// Median milliseconds of each act, for each of the two.
 pub(crate) fn machine(kernel: &Path, initrd: &Path, rounds: usize) -> Value {
@@ -91,10 +94,12 @@ async fn ours(driver: &Qemu, permit: BootPermit, launch: Launch) -> [f64; 3] {
 /// The least that anybody could do: one process, one socket, four commands.
 fn by_hand(directory: &Path, kernel: &Path, initrd: &Path) -> [f64; 3] {
     let socket = directory.join("raw.sock");
+    let agent = directory.join("raw-agent.sock");
     let _ = fs::remove_file(&socket);
+    let _ = fs::remove_file(&agent);
     let begin = Instant::now();
     let mut command = Command::new("qemu-system-x86_64");
-    command.args(["-no-user-config", "-nodefaults", "-S", "-machine", "pc-q35-7.2,smm=off", "-accel", "tcg"]);
+    command.args(["-no-user-config", "-nodefaults", "-S", "-machine", MACHINE, "-accel", "tcg", "-sandbox", SANDBOX]);
     command.args(["-cpu", "qemu64,+cx16,+lahf-lm,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3", "-display", "none"]);
     command.args(["-m", &format!("{MEMORY_MIB}M"), "-append", CMDLINE]);
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
@@ -102,8 +107,11 @@ fn by_hand(directory: &Path, kernel: &Path, initrd: &Path) -> [f64; 3] {
     command.arg("-serial").arg(format!("file:{}", directory.join("raw.log").display()));
     command.arg("-vnc").arg(format!("unix:{}", directory.join("raw-vnc.sock").display()));
     command.args(["-device", "VGA,addr=0x1,vgamem_mb=16", "-device", "virtio-scsi-pci,addr=0x4"]);
-    command.args(["-device", "virtio-serial-pci,addr=0x5", "-device", "virtio-balloon-pci,addr=0x6"]);
-    command.args(["-device", "virtio-rng-pci,addr=0x7", "-device", "pvpanic-pci,addr=0x8"]);
+    command.args(["-device", "virtio-serial-pci,id=ports,addr=0x5", "-device", "virtio-balloon-pci,addr=0x6"]);
+    command.arg("-chardev").arg(format!("socket,id=agent,path={},server=on,wait=off", agent.display()));
+    command.args(["-device", "virtserialport,bus=ports.0,nr=1,chardev=agent,name=org.qemu.guest_agent.0"]);
+    command.args(["-object", "rng-builtin,id=random", "-device", "virtio-rng-pci,rng=random,addr=0x7"]);
+    command.args(["-device", "pvpanic-pci,addr=0x8"]);
     for (slot, addr, chassis) in [("disk", 2, 1), ("nic", 3, 33)] {
         for index in 0..8 {
             let first = if index == 0 { ",multifunction=on" } else { "" };

@@ -13,19 +13,13 @@ fail() { say "error: $*" >&2; exit 1; }
 
 debvisor=${1:?the binary, as target/x86_64-unknown-linux-gnu/debug/debvisor}
 debvisor=$(realpath "$debvisor")
+libvirt=$(realpath "$(dirname "$0")/libvirt.sh")
 
 work=$(mktemp -d)
-export XDG_RUNTIME_DIR=$work/run XDG_CONFIG_HOME=$work/config XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/data
 export DEBVISOR_KEY_PASSWORD=demo DEBVISOR_SOCKET=$work/state/api.sock
 # A machine's own user passes through to its folder.
 chmod 711 "$work"
-mkdir -p -m 700 "$XDG_RUNTIME_DIR" "$XDG_CONFIG_HOME/libvirt" "$XDG_CACHE_HOME" "$XDG_DATA_HOME"
-# A session of libvirt belongs to somebody who is not root.
-as_user=()
-if [[ $(id -u) -eq 0 ]]; then
-    as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$work")
-fi
-virsh() { "${as_user[@]}" virsh --quiet --connect qemu:///session "$@"; }
+virsh() { "$libvirt" "$work" virsh "$@"; }
 daemon=
 node=
 finish() {
@@ -76,10 +70,8 @@ boot_sector REPLACED "$work/attack.img"
     && "$debvisor" --quiet sign disk.img --key owner.key --bundle disk.img.sigstore.json >/dev/null)
 
 say "== libvirt $(virsh --version)"
-echo 'stdio_handler = "file"' >"$XDG_CONFIG_HOME/libvirt/qemu.conf"
 : >"$work/console"
-[[ ${#as_user[@]} -eq 0 ]] || chown -R 65534:65534 "$work"
-"${as_user[@]}" libvirtd --timeout 120 >"$work/libvirtd.log" 2>&1 &
+"$libvirt" "$work" libvirtd >"$work/libvirtd.log" 2>&1 &
 daemon=$!
 for _ in $(seq 50); do virsh list >/dev/null 2>&1 && break; sleep 0.2; done
 cat >"$work/compare.xml" <<XML

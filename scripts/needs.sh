@@ -32,7 +32,11 @@ for job in "$@"; do
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ;;
         dist) needs file:file ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl qemu-utils:qemu-nbd libnbd-bin:nbdcopy
-               needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs ;;
+               needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs
+               # Machines, and libvirt's beside ours.
+               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso
+               needs libvirt-daemon:libvirtd libvirt-clients:virsh
+               needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
         interop) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip nodejs:node npm:npm
                  needs mmdebstrap:mmdebstrap ;;
         fuzz) needs g++:g++ ;;
@@ -96,7 +100,7 @@ fi
 for job in "$@"; do
     case "$job" in
         deny) scripts/tool-cargo-deny.sh ;;
-        demo) scripts/tool-qemu.sh && scripts/guest.sh ;;
+        demo|bench) scripts/tool-qemu.sh && scripts/guest.sh ;;
         test)
             scripts/tool-qemu.sh
             scripts/guest.sh
