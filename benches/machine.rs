@@ -44,15 +44,26 @@ pub(crate) fn machine(kernel: &Path, initrd: &Path, rounds: usize) -> Value {
     let images = [(ArtifactKind::Kernel, fs::read(kernel).unwrap()), (ArtifactKind::Initrd, fs::read(initrd).unwrap())];
     let admission = Admission::new(&images);
     let mut times: [Vec<[f64; 3]>; 2] = [Vec::new(), Vec::new()];
+    let (mut sealing, mut permits) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
+        let begin = Instant::now();
         let launch = launch(&images);
+        sealing.push(milliseconds(begin));
+        let begin = Instant::now();
         let permit = admission.permit(launch.vm);
+        permits.push(milliseconds(begin));
         times[0].push(runtime.block_on(ours(&driver, permit, launch)));
         times[1].push(by_hand(directory.path(), kernel, initrd));
     }
     let median = |times: &[[f64; 3]], act: usize| crate::median(times.iter().map(|time| time[act]).collect());
     let acts = |times: &[[f64; 3]]| json!({ "start_ms": median(times, 0), "pause_resume_ms": median(times, 1), "destroy_ms": median(times, 2) });
-    json!({ "debvisor": acts(&times[0]), "raw QMP": acts(&times[1]), "rounds": rounds })
+    json!({
+        "debvisor": acts(&times[0]),
+        "raw QMP": acts(&times[1]),
+        "seal_ms": crate::median(sealing),
+        "permit_ms": crate::median(permits),
+        "rounds": rounds,
+    })
 }
 
 fn now() -> Timestamp {
