@@ -620,7 +620,7 @@ def machine_lines(found):
         'A machine counts as started when QEMU says that it runs; a guest that boots is paused, resumed and ended.',
         'Before its clock starts, `debvisor` copied kernel and initrd into sealed memory and hashed them '
         f'({found["seal_ms"]:.1f} ms), and had a ticket issued and proved ({found["permit_ms"]:.1f} ms). '
-        'Within the time, it brings its record of the machine to the disk before there is a process. Nobody else does either.',
+        'Within the time, it brings its record of the machine to the disk before there is a process. Neither of the others does these things.',
         '',
         '| | start to running | pause and resume | destroy | start beside raw QMP |',
         '|---|---|---|---|---|',
