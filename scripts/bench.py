@@ -314,9 +314,12 @@ def cut_root(root, count):
 
 
 def components(argv):
-    """How many components the CycloneDX document has that this command prints."""
+    """How many components the CycloneDX document has that this command prints: an operating system contains its packages."""
+    def count(found):
+        return sum(1 + count(one.get('components', [])) for one in found)
+
     done = subprocess.run([str(word) for word in argv], capture_output=True)
-    return len(json.loads(done.stdout).get('components', [])) if done.returncode == 0 else None
+    return count(json.loads(done.stdout).get('components', [])) if done.returncode == 0 else None
 
 
 def bills(work):
@@ -339,7 +342,11 @@ def bills(work):
         # Beside the bundles, not in memory: it is as large as a real one.
         image = ROOT / 'target/bench/disk.img'
         image.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(['mke2fs', '-q', '-F', '-t', 'ext4', '-d', root, image, '2G'], check=True, capture_output=True,
+        image.unlink(missing_ok=True)
+        # Sparse, as images are: mke2fs writes what holds something.
+        with open(image, 'wb') as file:
+            file.truncate(2 << 30)
+        subprocess.run(['mke2fs', '-q', '-F', '-t', 'ext4', '-d', root, image], check=True, capture_output=True,
                        env={**os.environ, 'PATH': os.environ['PATH'] + ':/usr/sbin:/sbin'})
         ours = [DEBVISOR, 'sbom', 'generate', f'disk:{image}']
         count = components(ours)

@@ -20,7 +20,7 @@ use crate::release::attest::vex::{Draft, Triage, merge, nothing_found, of_artifa
 use crate::release::collect::files::read_evidence;
 use crate::release::collect::sbom::{Options, Source, generate};
 use crate::release::decision::Decision;
-use crate::release::evidence::sbom::model::{Family, Hash, Party, Sbom};
+use crate::release::evidence::sbom::model::{Component, ComponentKind, Family, Hash, Party, Sbom};
 use crate::release::evidence::sbom::purl::Purl;
 use crate::release::evidence::sbom::{self, validate};
 use crate::release::evidence::vex::Document;
@@ -178,22 +178,28 @@ impl<'a> Describer<'a> {
         Ok(listed)
     }
 
-    /// An image or a program that carries its own list is described by that, all else by its source.
+    /// An image, a system or a program that carries its own list is described by that, all else by its source. An
+    /// archive of sources is asked where the source has nothing to say.
     fn found(&self, dir: &Path, artifact: &Artifact) -> anyhow::Result<(Source, Sbom)> {
         let path = dir.join(&artifact.name);
         let own = Source::of_path(&path).map_err(|reason| refused(&path, &[reason]))?;
         let describes_itself = matches!(own, Source::Disk(_) | Source::ImageArchive(_));
         let own_list = self.generate(&own, artifact, self.now);
         match own_list {
-            Ok(sbom) if describes_itself || !sbom.components.is_empty() => Ok((own, sbom)),
+            Ok(sbom) if describes_itself || (!sbom.components.is_empty() && !is_source_archive(&own, &sbom)) => {
+                Ok((own, sbom))
+            }
             // A disk or an image that cannot be looked into must not pass for what the source says.
             Err(reasons) if describes_itself && self.args.source.is_none() => Err(refused(&path, &reasons).into()),
             // What no cataloger knows is told by the source.
-            _ => {
+            own_list => {
                 let source = Source::of_path(&self.source).map_err(|reason| refused(&self.source, &[reason]))?;
                 let sbom =
                     self.generate(&source, artifact, self.now).map_err(|reasons| refused(&self.source, &reasons))?;
-                Ok((source, sbom))
+                match own_list {
+                    Ok(of_archive) if sbom.components.is_empty() => Ok((own, of_archive)),
+                    _ => Ok((source, sbom)),
+                }
             }
         }
     }
@@ -247,7 +253,7 @@ impl<'a> Describer<'a> {
     }
 
     fn provenance(&self, model: &Sbom) -> anyhow::Result<Value> {
-        let material = |component: &sbom::model::Component| {
+        let material = |component: &Component| {
             let digests = component.hashes.iter().filter_map(Hash::digest).collect();
             component.purl.as_ref().map(|purl| Material { uri: purl.clone(), digests })
         };
@@ -299,6 +305,16 @@ impl<'a> Describer<'a> {
     pub(super) fn source(&self) -> &Path {
         &self.source
     }
+}
+
+/// Whether this is an archive with no operating system in it. What it was built from tells more than what somebody
+/// packed, as the lock files of its examples.
+fn is_source_archive(own: &Source, sbom: &Sbom) -> bool {
+    let of_system = |purl: &String| ["pkg:deb/", "pkg:apk/", "pkg:rpm/"].iter().any(|kind| purl.starts_with(kind));
+    let is_system = |one: &Component| {
+        one.kind == ComponentKind::OperatingSystem || one.purl.as_ref().is_some_and(of_system)
+    };
+    matches!(own, Source::Archive(_)) && !sbom.components.iter().any(is_system)
 }
 
 impl Listed {

@@ -71,15 +71,27 @@ impl Layers {
         Ok(layers)
     }
 
+    /// The tree without the one folder at its top, which archives of source trees put around everything.
+    pub(super) fn without_top_folder(mut self) -> Self {
+        let Some((top, node)) = self.nodes.first_key_value() else { return self };
+        let start = format!("{top}/");
+        let is_around_all = node.kind == EntryKind::Directory
+            && !top.contains('/')
+            && self.nodes.keys().skip(1).all(|path| path.starts_with(&start));
+        if is_around_all {
+            let below = |(path, node): (String, Node)| Some((path.strip_prefix(&start)?.to_owned(), node));
+            self.nodes = self.nodes.into_iter().filter_map(below).collect();
+        }
+        self
+    }
+
     fn put(&mut self, reader: impl Read, has_whiteouts: bool) -> Result<LayerDigests, Reason> {
         let mut stored = BufReader::with_capacity(BUFFER_BYTES, Hashed::new(reader));
         let left = limits::ARCHIVE_UNPACKED_BYTES.saturating_sub(self.unpacked_bytes);
         let Spooled { members, file, bytes, digest: uncompressed } = match magic(&mut stored)? {
             [0x1f, 0x8b, ..] => spool(flate2::bufread::MultiGzDecoder::new(&mut stored), left)?,
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                let mut decoder = zstd::Decoder::with_buffer(&mut stored).map_err(|error| damaged(&error))?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|error| damaged(&error))?;
-                spool(decoder, left)?
+                spool(zstd_decoder(&mut stored).map_err(|error| damaged(&error))?, left)?
             }
             [0xfd, b'7', b'z', b'X'] | [b'B', b'Z', b'h', _] => {
                 let message = "the tar is under xz or bzip2; it is read as it is, under gzip or under Zstandard";
@@ -219,6 +231,17 @@ impl Tree for Layers {
         let (file, start) = place.ok_or_else(|| unreadable(path, &"it is stored with holes"))?;
         Ok(Box::new(Section { file, start, bytes: node.bytes, position: 0 }))
     }
+}
+
+/// How gzip and Zstandard begin: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1.
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub(super) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// A decoder of Zstandard whose memory is bounded.
+pub(super) fn zstd_decoder<R: BufRead>(reader: R) -> io::Result<zstd::Decoder<'static, R>> {
+    let mut decoder = zstd::Decoder::with_buffer(reader)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    Ok(decoder)
 }
 
 const BUFFER_BYTES: usize = 128 * 1024;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::layers;
 use super::tree::unreadable;
 use crate::types::Reason;
 
@@ -17,7 +18,7 @@ pub enum Source {
     RootFilesystem(PathBuf),
     /// `file:PATH`, one file: a binary, a lock file.
     File(PathBuf),
-    /// `tar:PATH`, a root file system in a tar.
+    /// `tar:PATH`, a source tree in a tar, or a root file system where it looks like one; also under gzip or Zstandard.
     Archive(PathBuf),
     /// `oci-dir:PATH`, an OCI image layout.
     OciDirectory(PathBuf),
@@ -67,6 +68,12 @@ impl Source {
         }
         let mut start = Vec::new();
         File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut start)).map_err(failed)?;
+        if let Some(unpacked) = unpacked_start(path, &start) {
+            start = unpacked;
+            if !is_tar(&start) {
+                return Ok(Self::File(path.into()));
+            }
+        }
         Ok(if is_disk(&start) {
             Self::Disk(path.into())
         } else if is_image_archive(&start) {
@@ -101,7 +108,21 @@ fn at(start: &[u8], offset: usize, wanted: &[u8]) -> bool {
     start.get(offset..).is_some_and(|rest| rest.starts_with(wanted))
 }
 
-/// A tar of anything else; a compressed one is of a kind that must be said.
+/// What a file under gzip or Zstandard begins with when it is unpacked; nothing where it is under neither, or damaged.
+fn unpacked_start(path: &Path, start: &[u8]) -> Option<Vec<u8>> {
+    let file = || Some(BufReader::new(File::open(path).ok()?));
+    let mut unpacked = Vec::new();
+    if at(start, 0, &layers::GZIP) {
+        flate2::bufread::MultiGzDecoder::new(file()?).take(START_BYTES).read_to_end(&mut unpacked).ok()?;
+    } else if at(start, 0, &layers::ZSTD) {
+        layers::zstd_decoder(file()?).ok()?.take(START_BYTES).read_to_end(&mut unpacked).ok()?;
+    } else {
+        return None;
+    }
+    Some(unpacked)
+}
+
+/// A tar of anything else.
 fn is_tar(start: &[u8]) -> bool {
     at(start, 257, b"ustar")
 }

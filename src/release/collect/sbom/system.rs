@@ -1,5 +1,5 @@
-//! Sources that hold a whole operating system: a root file system in a tar, a container image, a disk image. Each is
-//! opened as a tree and looked through for what is installed in it.
+//! Sources that hold a whole tree: a tar, a container image, a disk image. Each is opened as a tree and looked through
+//! for what is installed in it; a tar without an operating system is a source tree.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::disk::Disk;
 use super::image::{self, Image};
 use super::layers::Layers;
 use super::tree::{Directory, Tree, unreadable};
-use super::{DIGESTS, Options, Scan, View, describe};
+use super::{DIGESTS, Options, Scan, View, describe, view_of};
 use crate::release::artifact;
 use crate::release::evidence::sbom::model::{Component, ComponentKind, Hash, HashAlgorithm, Property, Sbom};
 use crate::release::evidence::sbom::purl::Purl;
@@ -21,11 +21,15 @@ pub(super) fn disk(path: &Path, options: &Options) -> Result<Sbom, Vec<Reason>> 
     installed(&disk.root, subject, options).map_err(|reasons| named(path, reasons))
 }
 
-/// A root file system in a tar.
+/// A root file system in a tar, or a source tree.
 pub(super) fn tar(path: &Path, options: &Options) -> Result<Sbom, Vec<Reason>> {
     let tree = read_tar(path).map_err(|reason| about(path, reason))?;
-    let subject = of_file(path, ComponentKind::OperatingSystem)?;
-    installed(&tree, subject, options)
+    if view_of(&tree) == View::Installed {
+        return installed(&tree, of_file(path, ComponentKind::OperatingSystem)?, options);
+    }
+    let tree = tree.without_top_folder();
+    let scan = Scan::new(&tree, View::Source, &options.exclude).map_err(|reason| vec![reason])?;
+    describe(&scan, of_file(path, ComponentKind::File)?, options)
 }
 
 /// A container image in an OCI layout.
