@@ -311,9 +311,8 @@ impl<'a> Describer<'a> {
 /// packed, as the lock files of its examples.
 fn is_source_archive(own: &Source, sbom: &Sbom) -> bool {
     let of_system = |purl: &String| ["pkg:deb/", "pkg:apk/", "pkg:rpm/"].iter().any(|kind| purl.starts_with(kind));
-    let is_system = |one: &Component| {
-        one.kind == ComponentKind::OperatingSystem || one.purl.as_ref().is_some_and(of_system)
-    };
+    let is_system =
+        |one: &Component| one.kind == ComponentKind::OperatingSystem || one.purl.as_ref().is_some_and(of_system);
     matches!(own, Source::Archive(_)) && !sbom.components.iter().any(is_system)
 }
 
