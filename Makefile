@@ -21,7 +21,7 @@ seconds  := 60
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: ## Seal a small release, gate it, change one byte, gate it again
+demo: ## Seal a release, change a byte, gate it; boot a machine, change a byte, see it refused (root)
 	@scripts/needs.sh build demo
 	@cargo build --locked --quiet
 	@scripts/demo.sh $(debug)

@@ -5,11 +5,14 @@
 set -euo pipefail
 
 debvisor=$(realpath "${1:-target/x86_64-unknown-linux-gnu/debug/debvisor}")
+if ((EUID != 0)); then
+    echo "demo: the part about machines needs root, who alone can alter what the image store froze: sudo make demo" >&2
+    exit 1
+fi
 guest=$(realpath "${GUEST:-target/guest}")
 for file in vmlinux initrd disk.raw; do
     [[ -e $guest/$file ]] || { echo "demo: $guest/$file is missing: scripts/guest.sh builds it" >&2; exit 1; }
 done
-((EUID == 0)) || { echo "demo: only root can alter what the image store froze; run it as root" >&2; exit 1; }
 
 place=$(mktemp -d)
 # A machine's own user passes through to its folder.

@@ -26,13 +26,13 @@ use crate::node::images::ImageStore;
 use crate::node::key::NodeKey;
 use crate::release::admit::{AdmissionTrust, QuarantineAction as Stilled};
 use crate::release::artifact;
-use crate::release::trust::revocation::Revocations;
 use crate::store::Store;
 use crate::types::limits;
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::Accelerator;
 
 mod local;
+mod revoked;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -177,17 +177,18 @@ async fn serve<H: Hypervisor>(
         seen_at: context.now_again(),
     };
     let generations = plan.state.join("generations.json");
-    let admission =
-        Admission::new(plan.node, images.clone(), trust, Revocations::default(), issuer, clock, generations)
-            .context("cannot read generations.json")?;
+    let (watcher, revoked) = revoked::Watcher::new(context.environment.config_dir.clone(), clock);
+    let admission = Admission::new(plan.node, images.clone(), trust, revoked.clone(), issuer, clock, generations)
+        .context("cannot read generations.json")?;
     let store = Store::open(&plan.state.join("state.db")).await.context("cannot open the database")?;
     let (stop, stopped) = watch::channel(false);
     let (agent, news) = Agent::start(hypervisor, admission, images, facts, clock, stopped.clone())
         .await
         .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
-    let control = Control::new(store, Arc::new(local::Local(agent)), clock, settings).await?;
+    let control = Control::new(store, Arc::new(local::Local(agent)), clock, settings, revoked).await?;
     control.come_up().await.context("the state cannot be brought into line with the node")?;
     let listener = listen(&plan.socket)?;
+    let watching = tokio::spawn(watcher.watch(stopped.clone()));
     let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));
     let serving = tokio::spawn(api::serve(control, listener, stopped));
     if !context.quiet {
@@ -204,6 +205,7 @@ async fn serve<H: Hypervisor>(
     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
         let _ = reconciling.await;
         let _ = serving.await;
+        let _ = watching.await;
     })
     .await;
     let _ = fs::remove_file(&plan.socket);

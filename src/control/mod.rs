@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 
+use crate::release::trust::revocation::Known;
 use crate::store::{AuditRecord, Change, NewEvent, Store, StoreError, Write, Written};
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::VmId;
@@ -45,6 +46,8 @@ struct Inner {
     /// Wakes the reconciler.
     wake: Notify,
     rules: watch::Sender<Arc<rules::Rules>>,
+    /// What the trust bundle revokes, as it is now.
+    revoked: watch::Receiver<Arc<Known>>,
 }
 
 /// What the configuration says of how the control plane decides.
@@ -115,7 +118,13 @@ impl Control {
     ///
     /// # Errors
     /// Where the rules that hold cannot be read from the store.
-    pub async fn new(store: Store, link: Arc<dyn Link>, clock: Clock, settings: Settings) -> Result<Self, OpError> {
+    pub async fn new(
+        store: Store,
+        link: Arc<dyn Link>,
+        clock: Clock,
+        settings: Settings,
+        revoked: watch::Receiver<Arc<Known>>,
+    ) -> Result<Self, OpError> {
         let node = link.facts().await;
         let rules = rules::Rules::load(&store).await?;
         let inner = Inner {
@@ -127,6 +136,7 @@ impl Control {
             busy: Mutex::default(),
             wake: Notify::new(),
             rules: watch::channel(Arc::new(rules)).0,
+            revoked,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -154,6 +164,11 @@ impl Control {
     /// Lets the reconciler look at once.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
+    }
+
+    /// What the trust bundle revokes, as it is now.
+    fn revoked(&self) -> Arc<Known> {
+        self.inner.revoked.borrow().clone()
     }
 
     /// Writes what a caller did; the reconciler looks at once.

@@ -57,6 +57,7 @@ impl Control {
 
     /// Looks again and again until `stop` says so; lets the steps that are under way end.
     pub async fn reconcile(self, mut news: mpsc::Receiver<News>, mut stop: watch::Receiver<bool>) {
+        let mut revoked = self.inner.revoked.clone();
         loop {
             if let Err(error) = self.look().await {
                 tracing::error!(%error, "a look at the machines failed; the next one follows");
@@ -65,6 +66,7 @@ impl Control {
             tokio::select! {
                 () = self.inner.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
+                Ok(()) = revoked.changed() => {}
                 Some(told) = news.recv() => self.told(told).await,
                 _ = stop.changed() => break,
             }
@@ -86,7 +88,7 @@ impl Control {
             open.entry(operation.vm).or_default().push(operation);
         }
         let rules = self.inner.rules.borrow().clone();
-        let concerned = rules.concerned(&machines, now);
+        let concerned = rules.concerned(&machines, &self.revoked().revoked, now);
         let mut steps = Vec::new();
         for vm in machines.iter().filter(|vm| !under_way.contains(&vm.id)) {
             let operations = open.get(&vm.id).map(Vec::as_slice).unwrap_or_default();

@@ -38,21 +38,23 @@ impl Rules {
         Ok(Self { entries, overrides: store.overrides().await?, list })
     }
 
-    /// The machines that something in quarantine concerns now, with the reasons: by what they run, and by what they
-    /// are made of.
-    pub fn concerned(&self, machines: &[Vm], now: Timestamp) -> HashMap<VmId, Vec<Reason>> {
-        if self.entries.is_empty() {
+    /// The machines that something in quarantine or something revoked concerns now, with the reasons: by what they
+    /// run, and by what they are made of.
+    pub fn concerned(&self, machines: &[Vm], revoked: &Revocations, now: Timestamp) -> HashMap<VmId, Vec<Reason>> {
+        if self.entries.is_empty() && revoked.is_empty() {
             return HashMap::new();
         }
         let running: Vec<Running> =
             machines.iter().filter_map(|vm| serde_json::from_value(vm.running.clone()?).ok()).collect();
         let mut found: HashMap<VmId, Vec<Reason>> = HashMap::new();
-        for machine in affected(&self.list, &Revocations::default(), &running, now) {
+        for machine in affected(&self.list, revoked, &running, now) {
             found.entry(machine.vm).or_default().extend(machine.reasons);
         }
         for vm in machines {
             let artifacts = vm.spec.artifacts();
-            let by_digest = artifacts.iter().filter_map(|(_, _, digest)| self.list.check_digest(digest, now));
+            let by_digest = artifacts.iter().flat_map(|(_, _, digest)| {
+                self.list.check_digest(digest, now).into_iter().chain(revoked.check_digest(digest))
+            });
             let reasons: Vec<Reason> = by_digest.collect();
             if !reasons.is_empty() {
                 let all = found.entry(vm.id).or_default();

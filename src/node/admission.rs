@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::hypervisor::{Artifact as Wanted, SealedArtifact};
@@ -26,7 +27,7 @@ use crate::release::admit::{
     Override, Presented, QuarantineList, Running, SignedTicket, Standing, TicketTerms, issue, judge, permit,
 };
 use crate::release::artifact::{Artifact, Hasher, Sink};
-use crate::release::trust::revocation::Revocations;
+use crate::release::trust::revocation::Known;
 use crate::types::step::{ImageFacts, ImageVerdict, Passage};
 use crate::types::vm::{ArtifactKind, BootPath, VmId};
 use crate::types::{Clock, Code, Digest, DigestAlgorithm, Reason};
@@ -34,13 +35,18 @@ use crate::types::{Clock, Code, Digest, DigestAlgorithm, Reason};
 /// How long a ticket holds where the trust allows it: long enough for a start, short enough to be asked for again.
 const TICKET: SignedDuration = SignedDuration::from_hours(1);
 
+/// What is said where evidence about a disk asks for more than the receipt has.
+const BY_SHA256: &str = "a disk is known by its SHA-256, as it was imported: vouch for that one (debvisor sign, or \
+    SHA256SUMS), not for another hash or by a detached OpenPGP signature over the disk, and import it again";
+
 /// The gate, with all that it goes by.
 #[derive(Debug)]
 pub struct Admission {
     node: String,
     images: ImageStore,
     trust: AdmissionTrust,
-    revocations: Revocations,
+    /// What the trust bundle revokes, as it is now.
+    revoked: watch::Receiver<Arc<Known>>,
     /// The server's key: in one process, the server's word is given here, by the same questions.
     issuer: NodeKey,
     clock: Clock,
@@ -77,18 +83,22 @@ impl Admission {
         node: String,
         images: ImageStore,
         trust: AdmissionTrust,
-        revocations: Revocations,
+        revoked: watch::Receiver<Arc<Known>>,
         issuer: NodeKey,
         clock: Clock,
         generations: PathBuf,
     ) -> std::io::Result<Self> {
         let generations = Generations::open(generations)?;
-        Ok(Self { node, images, trust, revocations, issuer, clock, rules: RwLock::default(), generations })
+        Ok(Self { node, images, trust, revoked, issuer, clock, rules: RwLock::default(), generations })
     }
 
     /// Whom it believes.
     pub const fn trust(&self) -> &AdmissionTrust {
         &self.trust
+    }
+
+    fn known(&self) -> Arc<Known> {
+        self.revoked.borrow().clone()
     }
 
     /// What must not run, and what two people signed, from now on. A document that its pins do not believe is none.
@@ -123,6 +133,9 @@ impl Admission {
 
     fn try_pass(&self, vm: VmId, generation: u64, path: BootPath, wanted: &[Wanted]) -> Result<Passed, Vec<Reason>> {
         let now = self.clock.now();
+        if let Some(fault) = &self.known().fault {
+            return Err(vec![fault.clone()]);
+        }
         let at_hand = self.gather(wanted, now)?;
         let guard = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         let rules = guard.as_ref().ok_or_else(|| {
@@ -246,8 +259,11 @@ impl Admission {
         let guard = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         let quarantined = guard.as_ref().and_then(|rules| rules.list.check_digest(digest, now));
         let mut reasons = judged.report().reasons.clone();
-        let decision = if quarantined.is_some() { "deny" } else { judged.decision().name() };
+        let fault = self.known().fault.clone();
+        let refused = quarantined.is_some() || fault.is_some();
+        let decision = if refused { "deny" } else { judged.decision().name() };
         reasons.extend(quarantined);
+        reasons.extend(fault);
         Ok(ImageVerdict {
             facts: self.facts(&record)?,
             decision: decision.to_owned(),
@@ -291,7 +307,10 @@ impl Admission {
     ) -> Judged {
         let artifact = Artifact::new(record.name.clone(), [record.digest.clone()]);
         let presented = Presented { artifact: &artifact, kind, openpgp: None };
-        judge(presented, evidence, &self.trust, &self.revocations, now)
+        let judged = judge(presented, evidence, &self.trust, &self.known().revoked, now);
+        let others = evidence.algorithms(&record.name).iter().any(|algorithm| *algorithm != DigestAlgorithm::Sha256);
+        let unread = kind.is_block_device() && (others || evidence.openpgp_hasher().is_some());
+        if unread { judged.remarking(BY_SHA256) } else { judged }
     }
 
     fn judge(
@@ -303,8 +322,11 @@ impl Admission {
         content: &Content<'_>,
         now: Timestamp,
     ) -> Result<Judged, Reason> {
-        let others: Vec<DigestAlgorithm> =
-            evidence.algorithms(name).into_iter().filter(|algorithm| *algorithm != DigestAlgorithm::Sha256).collect();
+        let mut others = evidence.algorithms(name);
+        others.extend(self.known().revoked.algorithms());
+        others.retain(|algorithm| *algorithm != DigestAlgorithm::Sha256);
+        others.sort_unstable();
+        others.dedup();
         let mut openpgp = evidence.openpgp_hasher();
         let mut digests = vec![digest.clone()];
         if !others.is_empty() || openpgp.is_some() {
@@ -322,7 +344,7 @@ impl Admission {
         let artifact = Artifact::new(name, digests);
         let hashes = openpgp.map(|hasher| hasher.finish());
         let presented = Presented { artifact: &artifact, kind, openpgp: hashes.as_ref() };
-        Ok(judge(presented, evidence, &self.trust, &self.revocations, now))
+        Ok(judge(presented, evidence, &self.trust, &self.known().revoked, now))
     }
 }
 

@@ -16,3 +16,29 @@ fn the_demo_shows_a_sealed_release_that_is_allowed_and_two_refusals() {
         assert!(told.contains(expected), "the demo does not show `{expected}`:\n{told}\n{stderr}");
     }
 }
+
+#[test]
+fn the_demo_of_machines_shows_a_boot_an_io_error_a_quarantine_and_a_refusal() {
+    if !rustix::process::geteuid().is_root() {
+        println!("passed over: only root can alter what the image store froze");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(root.join("scripts/demo-vm.sh"));
+    let output = command.arg(env!("CARGO_BIN_EXE_debvisor")).current_dir(root).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{stderr}");
+    let said = format!("{told}\n{stderr}");
+    for expected in [
+        "debvisor-guest-ready",
+        "image.altered",
+        "image-quarantined",
+        "second-person-required",
+        "Input/output error",
+        "image-changed",
+        "the log is whole",
+    ] {
+        assert!(said.contains(expected), "the demo does not show `{expected}`:\n{said}");
+    }
+}

@@ -161,7 +161,7 @@ impl Control {
 
     /// Which of these machines may not run now, and why.
     pub fn quarantined(&self, machines: &[Vm]) -> HashMap<VmId, Vec<Reason>> {
-        self.inner.rules.borrow().concerned(machines, self.now())
+        self.inner.rules.borrow().concerned(machines, &self.revoked().revoked, self.now())
     }
 
     /// Reads the rules again and hands them to the node, which goes by them from then on.

@@ -282,8 +282,8 @@ impl Control {
     /// What is in quarantine is not even wished to run.
     async fn unless_quarantined(&self, caller: &Caller, vm: &Vm, action: &str) -> Result<(), OpError> {
         let rules = self.inner.rules.borrow().clone();
-        let concerned = rules.concerned(std::slice::from_ref(vm), self.now()).remove(&vm.id);
-        let Some(reasons) = concerned else { return Ok(()) };
+        let mut concerned = rules.concerned(std::slice::from_ref(vm), &self.revoked().revoked, self.now());
+        let Some(reasons) = concerned.remove(&vm.id) else { return Ok(()) };
         let deed = Deed::refused(action, format!("vm/{}", vm.id), "vm.refused", &reasons);
         self.record(caller, deed, Vec::new()).await?;
         Err(OpError::Refused(reasons))

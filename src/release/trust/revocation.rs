@@ -155,6 +155,15 @@ impl Revocations {
     }
 }
 
+/// What is known now of what is revoked, for those who ask again and again.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// What is revoked; where [`Self::fault`] is set, what was known before.
+    pub revoked: Revocations,
+    /// Why it is not known. Then nothing may pass.
+    pub fault: Option<Reason>,
+}
+
 impl FromIterator<Revocation> for Revocations {
     fn from_iter<T: IntoIterator<Item = Revocation>>(found: T) -> Self {
         Self { revoked: found.into_iter().map(|revocation| (revocation.what, revocation.reason)).collect() }

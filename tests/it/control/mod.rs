@@ -4,5 +4,6 @@ mod api;
 mod crash;
 mod gate_table;
 mod quarantine;
+mod revoked;
 mod server;
 mod store;

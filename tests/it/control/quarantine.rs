@@ -1,8 +1,11 @@
 //! What must not run is found and stilled within a second, and runs again only by two people, for a while.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::server::Server;
+use super::server::{Server, images};
 
 fn with_machines(admission: &str) -> Server {
     let server = Server::new("kind = \"simulated\"", admission);
@@ -95,4 +98,94 @@ fn quarantine_outlives_the_process() {
     server.up(None);
     assert_eq!(server.power("a"), "paused");
     server.refused(&["vm", "resume", "a"], "image-quarantined");
+}
+
+/// Runs a verb without a server in this folder.
+fn alone(dir: &Path, args: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_debvisor"));
+    let output = command.args(args).current_dir(dir).env("DEBVISOR_KEY_PASSWORD", "test").output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn two_people_break_the_glass_for_one_machine_and_one_of_them_does_not() {
+    let mut server = Server::simulated();
+    server.import(&[("disk.raw", "disk")]);
+    for name in ["a", "b"] {
+        server.ok(&["vm", "create", name, "--disk", "disk.raw"]);
+    }
+    server.terminate();
+    let dir = server.dir.path().to_owned();
+    fs::copy(images().join("disk.raw"), dir.join("disk.raw")).unwrap();
+    let mut admission = "require = [\"sbom\"]\n".to_owned();
+    for person in ["alice", "bob"] {
+        alone(&dir, &["key", "generate", "--out", person]);
+        admission += &format!("[[admission.break-glass]]\nperson = \"{person}\"\nkey = \"{person}.pub\"\n");
+    }
+    server.configure("kind = \"simulated\"\nboot-id = \"first\"", &admission);
+    server.up(None);
+    server.refused(&["vm", "start", "a"], "sbom-required");
+
+    #[expect(clippy::disallowed_methods, reason = "the binary under test reads the real clock")]
+    let now = jiff::Timestamp::now();
+    let terms = serde_json::json!({
+        "vm": server.vm("a")["id"],
+        "why": "the build system is down",
+        "issued_at": now.to_string(),
+        "expires_at": (now + jiff::SignedDuration::from_hours(4)).to_string(),
+    });
+    fs::write(dir.join("override.json"), terms.to_string()).unwrap();
+    let mut both = Vec::new();
+    for person in ["alice", "bob"] {
+        let (key, bundle) = (format!("{person}.key"), format!("{person}.json"));
+        let statement = ["--predicate", "override.json", "--type", "https://debvisor.dev/break-glass/v1"];
+        let signed = ["--key", &key, "--bundle", &bundle, "--offline"];
+        alone(&dir, &[&["attest", "disk.raw"], &statement[..], &signed[..]].concat());
+        both.extend(fs::read(dir.join(bundle)).unwrap());
+        both.push(b'\n');
+    }
+    fs::write(dir.join("override.jsonl"), both).unwrap();
+    let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    server.refused(&["quarantine", "override", &file("alice.json")], "break-glass-invalid");
+    server.refused(&["vm", "start", "a"], "sbom-required");
+    server.ok(&["quarantine", "override", &file("override.jsonl")]);
+    server.ok(&["vm", "start", "a"]);
+    server.refused(&["vm", "start", "b"], "sbom-required");
+    let told = server.events("vm.started").last().unwrap().to_string();
+    assert!(told.contains("alice") && told.contains("bob"), "{told}");
+    assert!(server.ok(&["audit", "list"]).contains("vm.override"));
+    // It stands in for the answer about an image, and for nothing else.
+    server.ok(&["vm", "stop", "a", "--force"]);
+    server.ok(&["image", "quarantine", "disk.raw", "--reason", "a backdoor"]);
+    server.refused(&["vm", "start", "a"], "image-quarantined");
+}
+
+#[test]
+fn a_disk_that_is_vouched_for_by_another_hash_is_refused_with_what_to_do() {
+    let server = Server::simulated();
+    server.import(&[("kernel", "kernel")]);
+    let dir = server.dir.path();
+    for name in ["alone.raw", "kernel2"] {
+        fs::write(dir.join(name), name.repeat(1000)).unwrap();
+    }
+    let key = images().join("builds.key");
+    let both = ["alone.raw", "kernel2"];
+    alone(dir, &[&["checksum", "create", "--algorithm", "sha512", "--output", "SHA512SUMS"], &both[..]].concat());
+    alone(
+        dir,
+        &["sign", "SHA512SUMS", "--key", key.to_str().unwrap(), "--bundle", "SHA512SUMS.sigstore.json", "--offline"],
+    );
+    let import = |name: &str, kind: &str| {
+        let mut command = server.command(&["image", "import", name, "--kind", kind]);
+        command.args(["--evidence", "SHA512SUMS", "--evidence", "SHA512SUMS.sigstore.json"]).current_dir(dir);
+        let _ = command.output().unwrap();
+    };
+    import("alone.raw", "disk");
+    import("kernel2", "kernel");
+    let refused = server.cli(&["vm", "create", "a", "--disk", "alone.raw"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("a disk is known by its SHA-256"), "{told}");
+    // What is read whole is hashed by whatever its evidence asks for.
+    server.ok(&["vm", "create", "b", "--kernel", "kernel2"]);
 }

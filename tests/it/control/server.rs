@@ -89,6 +89,11 @@ impl Server {
         self.dir.path().join("state")
     }
 
+    /// Where whoever runs the server has an installed trust bundle.
+    pub(super) fn config_home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
     pub(super) fn socket(&self) -> PathBuf {
         self.state().join("api.sock")
     }
@@ -101,7 +106,7 @@ impl Server {
             .arg(self.state())
             .arg("--config")
             .arg(self.dir.path().join("config.toml"));
-        command.env("DEBVISOR_LOG", "warn").stdin(Stdio::null());
+        command.env("DEBVISOR_LOG", "warn").env("XDG_CONFIG_HOME", self.config_home()).stdin(Stdio::null());
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         command.stderr(log);
         if let Some(point) = kill_at {

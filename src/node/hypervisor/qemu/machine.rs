@@ -1,5 +1,6 @@
 //! One machine of the node: its record, and its process and monitor where it runs. Whoever works on it takes turns.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,8 @@ use crate::types::vm::{ObservedPower, VmId};
 /// How long a monitor may take to greet.
 pub(super) const GREETING: Duration = Duration::from_secs(20);
 
+/// How long the lock of a machine that does not run is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// How soon after a permitted reset the firmware makes its own.
 const SETTLING: Duration = Duration::from_secs(10);
 
@@ -187,6 +190,24 @@ impl Machine {
                 inner.emit(self.vm, EventKind::Reattached);
                 Ok(())
             }
+        }
+    }
+
+    /// The machine's lock, or nothing where it runs. Whoever died a moment ago, or is about to become QEMU, may hold the
+    /// lock a little longer: that is waited for, and what comes up meanwhile is taken up.
+    pub(super) async fn lock_soon(&self, inner: &Arc<Inner>) -> Answer<Option<File>> {
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            self.take_up(inner).await?;
+            if self.live().is_some() {
+                return Ok(None);
+            }
+            let lock =
+                self.folder.lock().map_err(|error| HypervisorError::failed("look at the lock of", self.vm, error))?;
+            if lock.is_some() || Instant::now() >= until {
+                return Ok(lock);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

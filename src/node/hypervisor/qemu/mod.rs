@@ -438,7 +438,7 @@ impl Hypervisor for Qemu {
             return Ok(());
         }
         let failed = |error| HypervisorError::failed("forget", vm, error);
-        let Some(_lock) = folder.lock().map_err(failed)? else {
+        let Some(_lock) = machine.lock_soon(&self.inner).await? else {
             return Err(HypervisorError::refused(Code::MachineState, format!("machine {vm} runs; stop it first")));
         };
         machine.settle(&self.inner, None).await;

@@ -59,11 +59,10 @@ pub(super) async fn start(inner: &Arc<Inner>, permit: BootPermit, launch: Launch
     inner.step(KillPoint::MachineStartAdmitted).await;
     let machine = inner.machine(vm);
     let _work = machine.work().await;
-    machine.take_up(inner).await?;
     let folder = machine.folder();
     let failed = |error: io::Error| HypervisorError::failed("start", vm, error);
     folder.make(inner.owner).map_err(failed)?;
-    let Some(lock) = folder.lock().map_err(failed)? else {
+    let Some(lock) = machine.lock_soon(inner).await? else {
         return Err(HypervisorError::refused(Code::MachineState, format!("machine {vm} runs already")));
     };
     let earlier = folder.exists().then(|| machine.record()).transpose()?;
