@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    Approval, AuditRecord, AuditRow, Change, DecisionRow, NewEvent, Operation, Quarantine, StoreError, Vm, VmChange,
-    document, word,
+    Approval, AuditRecord, AuditRow, Change, DecisionRow, NewEvent, Operation, OperationState, Quarantine, StoreError,
+    Vm, VmChange, document, word,
 };
 use crate::types::step::{ImageFacts, Observed};
 use crate::types::vm::{VmId, VmSpec};
@@ -60,7 +60,10 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             .bind(state.has_ended().then(|| at.to_string()))
             .execute(connection)
             .await?;
-            expect(done.rows_affected(), || StoreError::Conflict(format!("operation {id} has ended already")))?;
+            // What ended by itself between the reading and this commit needs nobody to take its place.
+            if *state != OperationState::Superseded {
+                expect(done.rows_affected(), || StoreError::Conflict(format!("operation {id} has ended already")))?;
+            }
         }
         Change::Idempotent(answer, at) => {
             let done = sqlx::query(

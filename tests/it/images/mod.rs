@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use debvisor::node::images::{Expected, ImageRecord, ImageStore, Imported};
+use debvisor::node::images::{Expected, ImageError, ImageRecord, ImageStore, Imported};
 use debvisor::node::key::NodeKey;
 use debvisor::types::vm::ArtifactKind;
 use debvisor::types::{Code, Digest, Reason};
@@ -69,8 +69,17 @@ impl Drop for Place {
     }
 }
 
+/// Opens the store. A child that another test starts at this moment holds a copy of the lock that was just let go, until
+/// it has become its program.
 fn open(folder: &Path) -> ImageStore {
-    ImageStore::open(&folder.join("images"), NodeKey::open(&folder.join("node.key")).unwrap()).unwrap()
+    let key = || NodeKey::open(&folder.join("node.key")).unwrap();
+    for _ in 0..100 {
+        match ImageStore::open(&folder.join("images"), key()) {
+            Err(ImageError::Busy { .. }) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the lock of {} is never let go", folder.display());
 }
 
 fn thaw(path: &Path) {
