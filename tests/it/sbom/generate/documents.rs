@@ -187,3 +187,22 @@ fn a_file_alone_is_described_by_its_digests() {
     assert_eq!(bill.listed(), set(&["pkg:cargo/app@1.2.3 -", "pkg:cargo/serde@1.0.0 -"]));
     assert_eq!(sources.run(&["validate", "a.spdx.json", "--describes", "source/Cargo.lock"]).exit, 0);
 }
+
+#[test]
+fn an_archive_of_sources_says_what_its_tree_says_and_describes_itself() {
+    let sources = app();
+    let of_tree = sources.bill(&[]).listed();
+    for (name, flag) in [("app-1.2.3.crate", "-czf"), ("app-1.2.3.tar", "-cf")] {
+        let packed = std::process::Command::new("tar")
+            .args([flag, name, "--transform", "s,^source,app-1.2.3,", "source"])
+            .current_dir(&sources.dir)
+            .status()
+            .unwrap();
+        assert!(packed.success());
+        let bill = sources.bill_of(name, &[]);
+        assert!(!bill.listed().is_empty());
+        assert!(of_tree.is_subset(&bill.listed()), "{name}: {:?} and {of_tree:?}", bill.listed());
+        let digest = debvisor::types::Digest::sha256(&std::fs::read(sources.path(name)).unwrap()).to_hex();
+        assert!(bill.described()["hashes"].to_string().contains(&digest), "{name}: {}", bill.described());
+    }
+}
