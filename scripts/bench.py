@@ -781,9 +781,9 @@ def main():
         many = batch(inputs, signer, count)
         hashed = hashing(work)
         signed = detached(work)
-        made = bills(work)
-    # Not in memory-backed storage: whoever runs machines has a disk.
+    # Not in memory-backed storage: syft passes over it, and whoever runs machines has a disk.
     with tempfile.TemporaryDirectory(dir=ROOT / 'target') as work:
+        made = bills(pathlib.Path(work))
         stored = images(pathlib.Path(work))
         written = writes(pathlib.Path(work))
     ran = machines()
