@@ -152,7 +152,7 @@ pub(crate) fn trace(scratch: &Path, program: &str, arguments: impl IntoIterator<
         .output()
         .expect("strace is needed; `make test` installs it");
     // A thread that ends while it is being followed leaves `???( <detached ...>`: no call at all.
-    let is_call = |line: &&str| line.contains('(') && !line.contains("???(");
+    let is_call = |line: &&str| line.contains('(') && !line.ends_with(" ???( <detached ...>");
     let network_calls: Vec<String> =
         fs::read_to_string(&log).unwrap().lines().filter(is_call).map(str::to_owned).collect();
     Traced { exit_code: output.status.code().unwrap_or(-1), network_calls }

@@ -460,4 +460,17 @@ mod tests {
         assert!(!is_listed("BSD-3-Clause-OpenWebUI"), "newer than the schemas");
         assert!(!is_listed("MIT OR Apache-2.0"));
     }
+
+    #[test]
+    fn every_licence_that_is_written_as_an_identifier_is_one_of_the_schema() {
+        let schema = include_str!("../../evidence/sbom/schemas/spdx.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let known: BTreeSet<&str> = schema["enum"].as_array().unwrap().iter().filter_map(|id| id.as_str()).collect();
+        let unknown: Vec<&str> = ::spdx::identifiers::LICENSES
+            .iter()
+            .map(|license| license.name)
+            .filter(|name| is_listed(name) && !known.contains(name))
+            .collect();
+        assert_eq!(unknown, [""; 0]);
+    }
 }
