@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 out=target/guest
 init=tests/vm/init
 
+mkdir -p target
 exec 9>"target/guest.lock"
 flock 9
 stamp=$(cat "$0" "$init" | sha256sum | cut -c1-64)
