@@ -27,7 +27,7 @@ package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(lin
 mkdir -p target/guest-packages
 if ! compgen -G "target/guest-packages/${package}_*.deb" >/dev/null; then
     say "fetching: $package"
-    (cd target/guest-packages && apt-get -qq download "$package" 2>/dev/null)
+    (cd target/guest-packages && apt-get -qq download "$package" 2>/dev/null) || { say "error: $package cannot be fetched"; exit 69; }
 fi
 dpkg-deb -x target/guest-packages/"$package"_*.deb "$work/kernel"
 version=${package#linux-image-}

@@ -11,5 +11,5 @@ if [[ -f $package ]] && grep -q "\"version\": \"$version\"" "$package"; then exi
 
 rm -rf "$place"
 mkdir -p "$place"
-npm install --silent --no-audit --no-fund --ignore-scripts --omit=dev --prefix "$place" "@octokit/fixtures@$version"
+npm install --loglevel=error --no-audit --no-fund --ignore-scripts --omit=dev --prefix "$place" "@octokit/fixtures@$version"
 grep -q "\"version\": \"$version\"" "$package"
