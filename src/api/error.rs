@@ -83,6 +83,8 @@ impl From<OpError> for Problem {
             }
             OpError::Invalid(reason) => Self::of(StatusCode::UNPROCESSABLE_ENTITY, &reason),
             OpError::Refused(reasons) => Self::refused(reasons),
+            OpError::Unauthenticated(reason) => Self::of(StatusCode::UNAUTHORIZED, &reason),
+            OpError::Forbidden(reason) => Self::of(StatusCode::FORBIDDEN, &reason),
             // Told to the log in full, and to the caller that it is so.
             OpError::Store(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "the state could not be read or written");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use utoipa::OpenApi;
@@ -17,6 +18,7 @@ use utoipa_axum::routes;
 use crate::control::Control;
 use crate::types::limits;
 
+mod access;
 mod audit;
 mod console;
 mod error;
@@ -61,7 +63,22 @@ pub async fn serve(control: Control, listener: UnixListener, mut stop: watch::Re
 }
 
 fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
-    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+    let (router, description) = routes().split_for_parts();
+    let served = description.clone();
+    let router = router
+        .route("/v1/openapi.json", axum::routing::get(async move || axum::Json(served.clone())))
+        .fallback(async || Problem::unknown("there is nothing at this address"))
+        .method_not_allowed_fallback(async || Problem::method())
+        .route_layer(middleware::from_fn_with_state(app.clone(), access::guard))
+        .layer(middleware::from_fn(peer::identify))
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
+        .with_state(app);
+    (router, description)
+}
+
+/// Every endpoint, with its description.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(node::list))
         .routes(routes!(node::show))
         .routes(routes!(vm::list, vm::create))
@@ -86,13 +103,44 @@ fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(quarantine::approvals))
         .routes(routes!(quarantine::approve))
         .routes(routes!(quarantine::override_put))
-        .split_for_parts();
-    let served = description.clone();
-    let router = router
-        .route("/v1/openapi.json", axum::routing::get(async move || axum::Json(served.clone())))
-        .fallback(async || Problem::unknown("there is nothing at this address"))
-        .method_not_allowed_fallback(async || Problem::method())
-        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
-        .with_state(app);
-    (router, description)
+}
+
+/// What the endpoints are.
+pub fn description() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::access::TABLE;
+    use super::*;
+
+    #[test]
+    fn every_endpoint_is_in_the_table_of_access_and_no_other() {
+        let described: BTreeSet<(String, String)> = description()
+            .paths
+            .paths
+            .iter()
+            .flat_map(|(path, item)| methods(item).into_iter().map(|method| (method.to_owned(), path.clone())))
+            .collect();
+        let kept: BTreeSet<(String, String)> = TABLE
+            .iter()
+            .filter(|(_, path, _)| *path != "/v1/openapi.json")
+            .map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()))
+            .collect();
+        assert_eq!(described, kept);
+    }
+
+    fn methods(item: &utoipa::openapi::PathItem) -> Vec<&'static str> {
+        let present = [
+            ("DELETE", item.delete.is_some()),
+            ("GET", item.get.is_some()),
+            ("PATCH", item.patch.is_some()),
+            ("POST", item.post.is_some()),
+            ("PUT", item.put.is_some()),
+        ];
+        present.into_iter().filter(|(_, there)| *there).map(|(method, _)| method).collect()
+    }
 }

@@ -7,18 +7,21 @@
 //! **Invariant: nothing is done that was not written down before, and nothing is believed done that its node did not
 //! say.** Who dies in between finds, at the next start, an intent without an end, and plans again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 
 use crate::release::trust::revocation::Known;
 use crate::store::{AuditRecord, Change, NewEvent, Store, StoreError, Write, Written};
+use crate::types::access::{Permission, Subject};
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::VmId;
 use crate::types::{Clock, Reason};
 
 pub mod audit;
+pub mod authz;
 pub mod link;
 pub mod ops;
 pub mod plan;
@@ -62,10 +65,17 @@ pub struct Settings {
 /// Who asks, as the interface knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// `uid:1000`, as the kernel says of the other end of the socket; `node:NAME` or `system`.
+    /// As whom.
+    pub subject: Subject,
+    /// The name that the audit log gives them: `uid:1000`, `user:alice`, `key:ci`, `service:deploy`, `node:NAME`,
+    /// `system`.
     pub actor: String,
-    /// From where: `socket`, `node`, `system`.
+    /// From where: `socket`, `tls`, `node`, `system`.
     pub origin: &'static str,
+    /// The address of the other end, where there is one.
+    pub address: Option<IpAddr>,
+    /// What the credential is limited to, whatever its holder may; nothing where it is not limited.
+    pub scopes: Option<BTreeSet<Permission>>,
     /// What the caller said of why.
     pub why: Option<String>,
 }
@@ -73,7 +83,21 @@ pub struct Caller {
 impl Caller {
     /// What the control plane does by itself.
     pub fn system() -> Self {
-        Self { actor: "system".to_owned(), origin: "system", why: None }
+        Self::inside(Subject::System, "system".to_owned(), "system")
+    }
+
+    /// What a node says of itself.
+    pub fn node(name: &str) -> Self {
+        Self::inside(Subject::Node(name.to_owned()), format!("node:{name}"), "node")
+    }
+
+    /// A user of the host, at the socket.
+    pub fn host(uid: u32, why: Option<String>) -> Self {
+        Self { why, ..Self::inside(Subject::Host { uid }, format!("uid:{uid}"), "socket") }
+    }
+
+    const fn inside(subject: Subject, actor: String, origin: &'static str) -> Self {
+        Self { subject, actor, origin, address: None, scopes: None, why: None }
     }
 }
 
@@ -95,6 +119,12 @@ pub enum OpError {
     /// The gate, or a rule, says no.
     #[error("refused")]
     Refused(Vec<Reason>),
+    /// Nobody says who asks, or what says it is not believed.
+    #[error("{}", .0.message)]
+    Unauthenticated(Box<Reason>),
+    /// Who asks may not.
+    #[error("{}", .0.message)]
+    Forbidden(Box<Reason>),
     /// What is kept could not be read or written.
     #[error("the state cannot be read or written")]
     Store(#[source] StoreError),

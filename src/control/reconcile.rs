@@ -361,7 +361,7 @@ impl Control {
     }
 
     fn as_node(&self) -> Caller {
-        Caller { actor: format!("node:{}", self.node().name), origin: "node", why: None }
+        Caller::node(&self.node().name)
     }
 }
 

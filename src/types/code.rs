@@ -434,6 +434,10 @@ codes! {
         from "docs/adr/0005-tickets-and-permits.md" fix "have two people sign a new one; break-glass-validity in [admission] is the longest that is granted"
     BreakGlassMismatch "break-glass-mismatch" Deny { "The override is for another machine or other artifacts." }
         from "docs/adr/0005-tickets-and-permits.md" fix "an override names its machine and each digest; have two people sign one for this case"
+    CredentialMissing "credential-missing" Deny { "The request says nothing of who asks." }
+        from "RFC 9110 section 15.5.2" fix "log in with debvisor login, or send an API key in Authorization: Bearer"
+    AccessDenied "access-denied" Deny { "Who asks may not do this here; nothing is allowed that no grant allows." }
+        from "docs/how-to/access.md" fix "ask an administrator for a role that has the permission which the message names"
     SecondPersonRequired "second-person-required" Deny { "Whoever asks for an act that needs two people cannot approve it." }
         from "docs/how-to/admit.md" fix "let somebody else approve it"
     ProposalExpired "proposal-expired" Deny { "The act that was to be approved has no time left, or asks for more time than is granted." }

@@ -1,6 +1,7 @@
 //! The shared nouns: what every room of the house may name.
 //! Invariant: nothing in here reads a file, a clock or the network.
 
+pub mod access;
 mod clock;
 mod code;
 mod digest;

@@ -132,7 +132,7 @@ impl Control {
     /// Where either side cannot be read.
     pub async fn images_learn(&self) -> Result<(), OpError> {
         let (there, damaged) = self.link().images().await.map_err(answer)?;
-        let caller = Caller { actor: format!("node:{}", self.node().name), origin: "node", why: None };
+        let caller = Caller::node(&self.node().name);
         for facts in &there {
             if self.store().image(&facts.digest).await?.is_none() {
                 let object = format!("image/{}", facts.digest);

@@ -43,7 +43,7 @@ impl Control {
     /// # Errors
     /// Where that cannot be written down.
     pub async fn image_altered(&self, digest: &Digest, vm: Option<VmId>, message: &str) -> Result<(), OpError> {
-        let caller = Caller { actor: "debvisor".to_owned(), origin: "node", why: None };
+        let caller = Caller { actor: "debvisor".to_owned(), ..Caller::node(&self.node().name) };
         let data = serde_json::json!({ "vm": vm, "message": message });
         let deed = Deed::failed("image.altered", format!("image/{digest}"), "image.altered", message);
         self.record(&caller, Deed { data, ..deed }, Vec::new()).await?;
