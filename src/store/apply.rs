@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     Approval, AuditRecord, AuditRow, Change, DecisionRow, NewEvent, Operation, OperationState, Quarantine, StoreError,
-    Vm, VmChange, document, word,
+    Vm, VmChange, document, users, word,
 };
 use crate::types::step::{ImageFacts, Observed};
 use crate::types::vm::{VmId, VmSpec};
@@ -33,6 +33,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
                 .execute(connection)
                 .await?;
         }
+        Change::User(change) => users::apply(connection, change).await?,
         Change::VmCreated(vm) => vm_created(connection, vm).await?,
         Change::VmChanged(id, change) => vm_changed(connection, *id, change).await?,
         Change::VmObserved(id, observed, at) => vm_observed(connection, *id, observed, *at).await?,
@@ -339,7 +340,7 @@ async fn approval_asked(connection: &mut SqliteConnection, approval: &Approval) 
     Ok(())
 }
 
-fn expect(rows: u64, otherwise: impl FnOnce() -> StoreError) -> Result<(), StoreError> {
+pub(super) fn expect(rows: u64, otherwise: impl FnOnce() -> StoreError) -> Result<(), StoreError> {
     if rows == 0 { Err(otherwise()) } else { Ok(()) }
 }
 

@@ -2,7 +2,8 @@
 //! Invariant: a change, its audit record and its event are one transaction. SQL stands in this room and in no other.
 //!
 //! [`Store::write`] is the only way in, and it takes the three together. It answers when they are on the disk:
-//! SQLite syncs every commit, and one commit holds whatever was waiting by then (docs/adr).
+//! SQLite syncs every commit, and one commit holds whatever was waiting by then (docs/adr). Beside it there is
+//! [`Store::touch`] alone: when a credential was used last, which nobody decides.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,10 +17,12 @@ mod apply;
 mod audit;
 mod read;
 mod rows;
+mod users;
 mod writer;
 
 pub use audit::{AuditFault, AuditHead, check as check_audit};
 pub use rows::*;
+pub use users::{Credentials, Hidden, Session, SessionKind, TokenHash, Touch, User, UserChange};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -75,7 +78,7 @@ pub struct Written {
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: SqlitePool,
-    writes: mpsc::Sender<(Write, oneshot::Sender<Result<Written, StoreError>>)>,
+    writes: mpsc::Sender<writer::Job>,
     events: watch::Receiver<i64>,
     path: PathBuf,
 }
@@ -122,8 +125,14 @@ impl Store {
     /// [`StoreError::Conflict`] or [`StoreError::Missing`] where a change does not fit, with nothing written.
     pub async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.writes.send((write, answer)).await.map_err(|_| StoreError::Closed)?;
+        self.writes.send(writer::Job::Write(Box::new(write), answer)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Has written down, with a commit to come, that a credential was used. Nobody waits for it, and where too much
+    /// waits already it is left out.
+    pub fn touch(&self, touch: Touch) {
+        let _ = self.writes.try_send(writer::Job::Touch(touch));
     }
 
     /// The number of the newest event; it changes after each commit.

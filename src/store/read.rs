@@ -380,7 +380,7 @@ fn named<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Resul
 }
 
 /// A column that is an identity or a time.
-fn parsed<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, StoreError>
+pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, StoreError>
 where
     T::Err: std::fmt::Display,
 {
@@ -388,7 +388,7 @@ where
     text.parse().map_err(|error| StoreError::Row(format!("{column}: {error}")))
 }
 
-fn optional<T: FromStr>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError>
+pub(super) fn optional<T: FromStr>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError>
 where
     T::Err: std::fmt::Display,
 {

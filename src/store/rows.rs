@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::UserChange;
 use crate::types::step::{Action, ImageFacts, NodeFacts, Observed};
 use crate::types::vm::{BootPath, DesiredPower, VmId, VmSpec};
 use crate::types::{Digest, Reason};
@@ -301,6 +302,8 @@ pub struct VmChange {
 pub enum Change {
     /// A node said who it is.
     NodeSeen(Box<NodeFacts>),
+    /// A user, or a session.
+    User(Box<UserChange>),
     /// A machine is described. Its name must be free.
     VmCreated(Box<Vm>),
     /// A machine's row changes. It must be there, and of the generation that is asked for.

@@ -7,13 +7,22 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit::AuditHead;
-use super::{StoreError, Write, Written, apply};
+use super::{StoreError, Touch, Write, Written, apply, users};
 use crate::kill::{self, KillPoint};
 
 /// Writes in one commit. More would make the first of them wait for the last.
 const GROUP: usize = 1024;
 
-type Asked = (Write, oneshot::Sender<Result<Written, StoreError>>);
+type Asked = (Box<Write>, oneshot::Sender<Result<Written, StoreError>>);
+
+/// What comes in.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// To be written, and to be told when it is on the disk.
+    Write(Box<Write>, oneshot::Sender<Result<Written, StoreError>>),
+    /// A credential was used. Nobody waits.
+    Touch(Touch),
+}
 
 /// The connection that writes, with the ends of the two logs that it appends to.
 pub(super) struct Writer {
@@ -45,10 +54,24 @@ impl Writer {
     }
 
     /// Writes until nobody is left who could ask.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Asked>, told: watch::Sender<i64>) {
-        let mut group: Vec<Asked> = Vec::with_capacity(GROUP);
-        while queue.recv_many(&mut group, GROUP).await > 0 {
-            match self.commit(group.iter().map(|(write, _)| write)).await {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, told: watch::Sender<i64>) {
+        let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
+        let mut group: Vec<Asked> = Vec::new();
+        let mut touches: Vec<Touch> = Vec::new();
+        while queue.recv_many(&mut jobs, GROUP).await > 0 {
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Write(write, answer) => group.push((write, answer)),
+                    Job::Touch(touch) => touches.push(touch),
+                }
+            }
+            if let Err(error) = self.touch(&mut touches).await {
+                tracing::warn!(%error, "when credentials were used last could not be written down");
+            }
+            if group.is_empty() {
+                continue;
+            }
+            match self.commit(group.iter().map(|(write, _)| &**write)).await {
                 Ok(written) => {
                     told.send_replace(self.last_event);
                     for ((_, answer), written) in group.drain(..).zip(written) {
@@ -59,7 +82,7 @@ impl Writer {
                 // One of them did not fit after others had been applied: each gets a commit of its own.
                 Err(_) => {
                     for (write, answer) in group.drain(..) {
-                        let outcome = self.commit(std::iter::once(&write)).await;
+                        let outcome = self.commit(std::iter::once(&*write)).await;
                         told.send_replace(self.last_event);
                         let outcome = outcome.and_then(|mut one| one.pop().unwrap_or(Err(StoreError::Closed)));
                         let _ = answer.send(outcome);
@@ -70,6 +93,18 @@ impl Writer {
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "the database was not closed in order; it is repaired when it is opened");
         }
+    }
+
+    /// Writes down which credentials were used.
+    async fn touch(&mut self, touches: &mut Vec<Touch>) -> Result<(), StoreError> {
+        if touches.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        for touch in touches.drain(..) {
+            users::touch(&mut transaction, &touch).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     /// Commits these together. What does not fit, and touched nothing, is answered alone.

@@ -100,3 +100,47 @@ impl FromStr for Permission {
         found.ok_or_else(|| format!("there is no permission {text:?}"))
     }
 }
+
+/// A role that is there from the beginning; others are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuiltinRole {
+    /// May do everything.
+    Admin,
+    /// Runs what is there.
+    Operator,
+    /// Makes and runs machines.
+    Developer,
+    /// Looks.
+    Viewer,
+}
+
+impl BuiltinRole {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Admin, Self::Operator, Self::Developer, Self::Viewer];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Developer => "developer",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+impl fmt::Display for BuiltinRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for BuiltinRole {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|role| role.as_str() == text).copied();
+        found.ok_or_else(|| format!("there is no built-in role {text:?}"))
+    }
+}

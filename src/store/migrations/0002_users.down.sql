@@ -1,0 +1,4 @@
+DROP TABLE login_address;
+DROP TABLE session;
+DROP TABLE recovery_code;
+DROP TABLE user;
