@@ -1,5 +1,6 @@
 //! The only reader of environment variables; every other room is handed values.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{env, fmt};
 
@@ -68,6 +69,8 @@ pub struct Environment {
     pub identity_token: Option<Secret>,
     /// `DEBVISOR_SOCKET`: where the control plane listens.
     pub socket: Option<PathBuf>,
+    /// `DEBVISOR_LISTEN`: the address at which it listens besides, over TLS.
+    pub listen: Option<String>,
     /// `DEBVISOR_STATE_DIR`, else where state belongs: below `/var/lib` for root, below `XDG_STATE_HOME` or
     /// `$HOME/.local/state` for others.
     pub state_dir: Option<PathBuf>,
@@ -158,6 +161,7 @@ impl Environment {
             smtp_password: given("DEBVISOR_SMTP_PASSWORD"),
             identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
             socket: path("DEBVISOR_SOCKET"),
+            listen: text("DEBVISOR_LISTEN"),
             state_dir: path("DEBVISOR_STATE_DIR").or_else(|| {
                 let root = rustix::process::geteuid().is_root();
                 if root { Some(PathBuf::from("/var/lib/debvisor")) } else { below("XDG_STATE_HOME", ".local/state") }
@@ -215,9 +219,45 @@ pub struct ServerConfig {
     pub node: Option<String>,
     /// How machines are run.
     pub hypervisor: HypervisorConfig,
+    /// Where the interface listens besides its socket.
+    pub listen: ListenConfig,
     /// Read elsewhere.
     #[serde(rename = "admission")]
     _admission: Option<toml::Table>,
+}
+
+/// Where the interface listens besides its socket, and what it shows there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ListenConfig {
+    /// An address and a port; nothing listens there without it.
+    pub address: Option<SocketAddr>,
+    /// The certificate and those above it, in PEM; without it one of an authority of our own.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's key, in PEM.
+    pub key: Option<PathBuf>,
+    /// Who vouches for the certificates of clients, in PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Names and addresses that the certificate of our own authority is for, besides those of the host.
+    pub names: Vec<String>,
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once of one address.
+    pub connections_per_address: usize,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            address: None,
+            certificate: None,
+            key: None,
+            client_ca: None,
+            names: Vec::new(),
+            connections: 4_096,
+            connections_per_address: 512,
+        }
+    }
 }
 
 /// How machines are run.

@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 
 use super::extract::{ConsoleQuery, Path, Query};
-use super::{App, Problem};
+use super::{App, Ending, Problem};
 use crate::control::{Caller, OpError};
 use crate::types::limits;
 use crate::types::vm::VmId;
@@ -47,7 +47,8 @@ pub(super) async fn read(
     let writer = Arc::new(Mutex::new(writer));
     consoles.insert(id, writer.clone());
     drop(consoles);
-    let body = Body::from_stream(futures_util::stream::unfold(Reading { reader, _writer: writer }, next));
+    let body =
+        Body::from_stream(futures_util::stream::unfold(Reading { reader, _writer: writer, ending: app.ending }, next));
     Ok((media_type, body).into_response())
 }
 
@@ -74,11 +75,16 @@ pub(super) async fn write(
 struct Reading {
     reader: OwnedReadHalf,
     _writer: Arc<Mutex<OwnedWriteHalf>>,
+    ending: Ending,
 }
 
 async fn next(mut reading: Reading) -> Option<(std::io::Result<Bytes>, Reading)> {
     let mut piece = vec![0; 16 * 1024];
-    match reading.reader.read(&mut piece).await {
+    let read = tokio::select! {
+        read = reading.reader.read(&mut piece) => read,
+        () = reading.ending.begun() => return None,
+    };
+    match read {
         Ok(0) => None,
         Ok(count) => {
             piece.truncate(count);

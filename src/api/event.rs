@@ -35,9 +35,12 @@ pub(super) async fn list(
         }
         // Nothing up to here is wanted: it need not be looked through again.
         after = after.max(seen);
-        match tokio::time::timeout_at(deadline, newest.changed()).await {
-            Ok(Ok(())) => {}
-            _ => return Ok(Json(Page { items: Vec::new(), next: Some(after.to_string()) })),
+        let changed = tokio::select! {
+            changed = tokio::time::timeout_at(deadline, newest.changed()) => matches!(changed, Ok(Ok(()))),
+            () = app.ending.begun() => false,
+        };
+        if !changed {
+            return Ok(Json(Page { items: Vec::new(), next: Some(after.to_string()) }));
         }
     }
 }

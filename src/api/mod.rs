@@ -1,16 +1,17 @@
-//! The interface of the control plane: REST under `/v1`, on a unix socket of the host.
+//! The interface of the control plane: REST under `/v1`, on a unix socket of the host and over TLS.
 //! Handlers extract, operate and return; nothing of the database reaches a body.
 //!
-//! Who may open the socket may ask; who they are, the kernel says. Every "no" is a problem document (RFC 9457) with a
+//! Who may open the socket may ask; who they are, the kernel says. Over TLS a credential says it. Every "no" is a problem document (RFC 9457) with a
 //! reason code and a hint. Lists go by a cursor, changes by an ETag, and a POST may be repeated under a key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use tokio::net::UnixListener;
 use tokio::sync::watch;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,15 +26,18 @@ mod error;
 mod event;
 mod extract;
 mod image;
+mod listen;
 mod node;
 mod operation;
 mod peer;
 mod quarantine;
+pub mod tls;
 mod vm;
 
 pub use error::Problem;
 pub use extract::Page;
 pub use image::{EvidenceUpload, FinishRequest};
+pub use listen::{Listeners, TlsListener};
 pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
 pub use vm::{PowerRequest, VmView};
 
@@ -42,24 +46,38 @@ pub use vm::{PowerRequest, VmView};
 struct App {
     control: Control,
     consoles: Arc<console::Consoles>,
+    /// Whoever waits for long, or holds a connection of their own, stops when this says so. The service ends when
+    /// nobody holds it any more.
+    ending: Ending,
+}
+
+/// Whether the service ends.
+#[derive(Clone)]
+struct Ending {
+    stop: watch::Receiver<bool>,
+    _held: watch::Receiver<()>,
+}
+
+impl Ending {
+    /// Returns once the service ends.
+    async fn begun(&self) {
+        listen::ending(&mut self.stop.clone()).await;
+    }
 }
 
 #[derive(OpenApi)]
 #[openapi(info(title = "DebVisor", description = "The control plane of verified virtual machines."))]
 struct Description;
 
-/// Serves the interface until `stop` says so; then lets the requests that are under way end.
-///
-/// # Errors
-/// Where the socket fails.
-pub async fn serve(control: Control, listener: UnixListener, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
-    let (router, _) = router(App { control, consoles: Arc::default() });
-    let service = router.into_make_service_with_connect_info::<peer::Peer>();
-    let stopped = async move {
-        // A sender that is gone says the same.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    axum::serve(listener, service).with_graceful_shutdown(stopped).await
+/// Serves the interface until `stop` says so; then lets the requests that are under way end, for at most `drain`.
+pub async fn serve(control: Control, listeners: Listeners, stop: watch::Receiver<bool>, drain: Duration) {
+    let (held, holder) = watch::channel(());
+    let ending = Ending { stop: stop.clone(), _held: holder };
+    let (router, _) = router(App { control, consoles: Arc::default(), ending });
+    listen::accept(listeners, router, stop).await;
+    if tokio::time::timeout(drain, held.closed()).await.is_err() {
+        tracing::warn!("requests are still under way, and are not waited for any longer");
+    }
 }
 
 fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
@@ -72,6 +90,7 @@ fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
         .route_layer(middleware::from_fn_with_state(app.clone(), access::guard))
         .layer(middleware::from_fn(peer::identify))
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
+        .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(limits::API_BODY_PAUSE_MS)))
         .with_state(app);
     (router, description)
 }

@@ -28,10 +28,12 @@ pub(super) async fn show(
         if operation.state.has_ended() {
             return Ok(Json(operation));
         }
-        match tokio::time::timeout_at(deadline, events.changed()).await {
-            Ok(Ok(())) => {}
-            // Over, or the process is about to end.
-            _ => return Ok(Json(app.control.operation_find(&id).await?)),
+        let changed = tokio::select! {
+            changed = tokio::time::timeout_at(deadline, events.changed()) => matches!(changed, Ok(Ok(()))),
+            () = app.ending.begun() => false,
+        };
+        if !changed {
+            return Ok(Json(app.control.operation_find(&id).await?));
         }
     }
 }

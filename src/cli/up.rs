@@ -4,18 +4,19 @@
 //! it stops asking and answering and ends; machines run on, and the next `up` takes them up again.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Context, Ended, UsageError};
-use crate::api;
-use crate::config::{AcceleratorConfig, HypervisorKind, ServerConfig};
+use crate::api::{self, Listeners, TlsListener};
+use crate::config::{AcceleratorConfig, HypervisorKind, ListenConfig, ServerConfig};
 use crate::control::{Control, Settings};
 use crate::node::admission::Admission;
 use crate::node::agent::Agent;
@@ -31,8 +32,14 @@ use crate::types::limits;
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::Accelerator;
 
+mod certificate;
 mod local;
 mod revoked;
+
+use certificate::Keeper;
+
+/// How long requests that are under way are waited for at the end.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -45,6 +52,9 @@ pub(super) struct Args {
     /// Where the interface listens; without it DEBVISOR_SOCKET, else DIR/api.sock
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// An address and port at which it listens besides, over TLS; without it DEBVISOR_LISTEN, else the configuration's
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 /// What is known before anything is opened.
@@ -99,6 +109,19 @@ fn plan(args: &Args, context: &Context) -> anyhow::Result<Plan> {
             (config, super::admit::of_config(file)?)
         }
     };
+    let mut config = config;
+    if let Some(address) = args.listen {
+        config.listen.address = Some(address);
+    } else if let Some(address) = &environment.listen {
+        let wrong = |error| usage(format!("DEBVISOR_LISTEN is {address:?}: {error}"), "write it as 127.0.0.1:8443");
+        config.listen.address = Some(address.parse().map_err(wrong)?);
+    }
+    if let Some(folder) = file.as_deref().and_then(Path::parent) {
+        let files = [&mut config.listen.certificate, &mut config.listen.key, &mut config.listen.client_ca];
+        for path in files.into_iter().flatten() {
+            *path = folder.join(&path);
+        }
+    }
     let socket = args.socket.clone().or_else(|| environment.socket.clone()).unwrap_or_else(|| state.join("api.sock"));
     let node = config.node.clone().unwrap_or_else(host_name);
     Ok(Plan { state, socket, config, trust, node })
@@ -178,8 +201,9 @@ async fn serve<H: Hypervisor>(
     };
     let generations = plan.state.join("generations.json");
     let (watcher, revoked) = revoked::Watcher::new(context.environment.config_dir.clone(), clock);
-    let admission = Admission::new(plan.node, images.clone(), trust, revoked.clone(), issuer, clock, generations)
-        .context("cannot read generations.json")?;
+    let admission =
+        Admission::new(plan.node.clone(), images.clone(), trust, revoked.clone(), issuer, clock, generations)
+            .context("cannot read generations.json")?;
     let store = Store::open(&plan.state.join("state.db")).await.context("cannot open the database")?;
     let (stop, stopped) = watch::channel(false);
     let (agent, news) = Agent::start(hypervisor, admission, images, facts, clock, stopped.clone())
@@ -187,12 +211,24 @@ async fn serve<H: Hypervisor>(
         .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
     let control = Control::new(store, Arc::new(local::Local(agent)), clock, settings, revoked).await?;
     control.come_up().await.context("the state cannot be brought into line with the node")?;
-    let listener = listen(&plan.socket)?;
+    let socket = listen(&plan.socket)?;
+    let tls = match plan.config.listen.address {
+        None => None,
+        Some(address) => Some(port(address, &plan.config.listen, &plan.state, context).await?),
+    };
+    let (tls, shown, keeper) = match tls {
+        None => (None, None, None),
+        Some((tls, shown, keeper)) => (Some(tls), Some(shown), Some(keeper)),
+    };
+    let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(stopped.clone())));
     let watching = tokio::spawn(watcher.watch(stopped.clone()));
     let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));
-    let serving = tokio::spawn(api::serve(control, listener, stopped));
+    let serving = tokio::spawn(api::serve(control, Listeners { socket, tls }, stopped, DRAIN));
     if !context.quiet {
         eprintln!("debvisor is up: {}", plan.socket.display());
+        if let Some(shown) = shown {
+            eprintln!("{shown}");
+        }
     }
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -206,10 +242,36 @@ async fn serve<H: Hypervisor>(
         let _ = reconciling.await;
         let _ = serving.await;
         let _ = watching.await;
+        if let Some(keeping) = keeping {
+            let _ = keeping.await;
+        }
     })
     .await;
     let _ = fs::remove_file(&plan.socket);
     Ok(())
+}
+
+/// The port for TLS, with what it shows; and who looks after that.
+async fn port(
+    address: SocketAddr,
+    config: &ListenConfig,
+    state: &Path,
+    context: &Context,
+) -> anyhow::Result<(TlsListener, String, Keeper)> {
+    let hint = "docs/how-to/service.md shows how TLS is set up";
+    let (keeper, shown) = Keeper::open(config, state, context.clock()).map_err(|fault| usage(fault, hint))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| usage(format!("cannot listen at {address}: {error}"), "name another address: --listen"))?;
+    let bound = listener.local_addr().unwrap_or(address);
+    let told = format!("debvisor is up: https://{bound}, pin {}", keeper.pin());
+    let tls = TlsListener {
+        listener,
+        config: shown,
+        connections: config.connections,
+        connections_per_address: config.connections_per_address,
+    };
+    Ok((tls, told, keeper))
 }
 
 /// The socket: for this user and this group, and a stale one makes room.

@@ -240,6 +240,18 @@ pub const RELEASE_COMPONENTS: usize = 1_000;
 pub const API_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// Items of one page of a list.
 pub const API_PAGE_ITEMS: u32 = 1_000;
+/// How long a client may take for its half of a TLS handshake, in milliseconds.
+pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// How long a client may take from one request's end to the end of the next one's header, in milliseconds.
+pub const API_HEADER_MS: u64 = 30_000;
+/// The header of a request.
+pub const API_HEADER_BYTES: usize = 64 * 1024;
+/// The header of a request over HTTP/2.
+pub const API_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// How long nothing of a request's body may come, in milliseconds.
+pub const API_BODY_PAUSE_MS: u64 = 30_000;
+/// Requests at once over one connection of HTTP/2.
+pub const API_STREAMS: u32 = 100;
 /// An idempotency key.
 pub const API_KEY_BYTES: usize = 255;
 /// How long a request may wait for an event or the end of an operation, in seconds.

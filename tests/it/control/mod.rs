@@ -7,3 +7,4 @@ mod quarantine;
 mod revoked;
 mod server;
 mod store;
+mod tls;

@@ -94,6 +94,11 @@ impl Server {
         self.dir.path().join("home")
     }
 
+    /// The certificate of the server's own authority, in PEM.
+    pub(super) fn authority(&self) -> String {
+        fs::read_to_string(self.state().join("tls/ca.crt")).unwrap()
+    }
+
     pub(super) fn socket(&self) -> PathBuf {
         self.state().join("api.sock")
     }
