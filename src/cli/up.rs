@@ -211,7 +211,6 @@ async fn serve<H: Hypervisor>(
         .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
     let control = Control::new(store, Arc::new(local::Local(agent)), clock, settings, revoked).await?;
     control.come_up().await.context("the state cannot be brought into line with the node")?;
-    let socket = listen(&plan.socket)?;
     let tls = match plan.config.listen.address {
         None => None,
         Some(address) => Some(port(address, &plan.config.listen, &plan.state, context).await?),
@@ -220,6 +219,8 @@ async fn serve<H: Hypervisor>(
         None => (None, None, None),
         Some((tls, shown, keeper)) => (Some(tls), Some(shown), Some(keeper)),
     };
+    // The socket last: where it is, everything else answers too.
+    let socket = listen(&plan.socket)?;
     let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(stopped.clone())));
     let watching = tokio::spawn(watcher.watch(stopped.clone()));
     let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));

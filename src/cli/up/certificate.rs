@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use der::{Decode as _, Encode as _};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -22,7 +23,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use x509_cert::der::{Decode as _, Encode as _};
 
 use crate::api::tls::{self, Identity};
 use crate::config::ListenConfig;
@@ -82,8 +82,7 @@ impl Keeper {
         let client_ca = config.client_ca.clone();
         let (identity, pin) = read(&source, client_ca.as_deref(), clock.now())?;
         let (shown, told) = watch::channel(tls::config(&identity).map_err(|fault| fault.to_string())?);
-        let mut keeper =
-            Self { source, client_ca, clock, stamps: Vec::new(), made_at: clock.now(), pin, shown };
+        let mut keeper = Self { source, client_ca, clock, stamps: Vec::new(), made_at: clock.now(), pin, shown };
         keeper.stamps = keeper.stamps_now();
         Ok((keeper, told))
     }
@@ -244,7 +243,7 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     Ok(fs::rename(&beside, path)?)
 }
 
-fn pin(certificate: &[u8]) -> Result<Digest, x509_cert::der::Error> {
+fn pin(certificate: &[u8]) -> Result<Digest, der::Error> {
     let parsed = x509_cert::Certificate::from_der(certificate)?;
     Ok(Digest::sha256(&parsed.tbs_certificate.subject_public_key_info.to_der()?))
 }
