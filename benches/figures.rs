@@ -12,6 +12,7 @@
 #[expect(unused, reason = "the bench makes honest bundles only, and the world can do more")]
 mod world;
 
+mod fleet;
 mod machine;
 mod writes;
 
@@ -45,6 +46,7 @@ fn main() {
         ["writes", database, clients, seconds] => {
             writes::writes(Path::new(database), clients.parse().unwrap(), seconds.parse().unwrap())
         }
+        ["fleet", folder, nodes] => fleet::fleet(Path::new(folder), nodes.parse().unwrap()),
         // `cargo test --benches` runs every bench once, to see that it runs.
         _ => json!({ "signatures": signatures(2), "hash": hash(1) }),
     };

@@ -30,11 +30,12 @@ pub(super) async fn read(
     Path(vm): Path<String>,
     Query(wanted): Query<ConsoleQuery>,
 ) -> Result<Response, Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
+    let machine = app.control.vm_find(&vm).await?;
+    let id = machine.id;
     let media_type = [(header::CONTENT_TYPE, "application/octet-stream")];
     if !wanted.follow {
         let last = wanted.last.unwrap_or(limits::API_CONSOLE_BYTES).min(limits::API_CONSOLE_BYTES);
-        let log = app.control.link().console_log(id, last).await.map_err(OpError::Conflict)?;
+        let log = app.control.link_of(&machine.node)?.console_log(id, last).await.map_err(OpError::Conflict)?;
         return Ok((media_type, log).into_response());
     }
     let mut consoles = app.consoles.lock().await;
@@ -42,7 +43,7 @@ pub(super) async fn read(
     if consoles.get(&id).is_some_and(|writer| Arc::strong_count(writer) > 1) {
         return Err(OpError::Conflict(format!("somebody reads the console of {vm:?} already")).into());
     }
-    let stream = app.control.link().console(id).await.map_err(OpError::Conflict)?;
+    let stream = app.control.link_of(&machine.node)?.console(id).await.map_err(OpError::Conflict)?;
     let (reader, writer) = stream.into_split();
     let writer = Arc::new(Mutex::new(writer));
     consoles.insert(id, writer.clone());

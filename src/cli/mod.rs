@@ -49,6 +49,8 @@ mod vex;
 mod vm;
 mod vsa;
 
+pub use up::Local;
+
 /// Boots only what it can prove: release integrity and verified virtual machines.
 #[derive(Debug, Parser)]
 #[command(name = "debvisor", version, about, max_term_width = 100, arg_required_else_help = true)]

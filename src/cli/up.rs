@@ -37,6 +37,7 @@ mod local;
 mod revoked;
 
 use certificate::Keeper;
+pub use local::Local;
 
 /// How long requests that are under way are waited for at the end.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -209,7 +210,7 @@ async fn serve<H: Hypervisor>(
     let (agent, news) = Agent::start(hypervisor, admission, images, facts, clock, stopped.clone())
         .await
         .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
-    let control = Control::new(store, Arc::new(local::Local(agent)), clock, settings, revoked).await?;
+    let control = Control::new(store, vec![Arc::new(Local(agent))], clock, settings, revoked).await?;
     control.come_up().await.context("the state cannot be brought into line with the node")?;
     let tls = match plan.config.listen.address {
         None => None,

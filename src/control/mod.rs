@@ -7,7 +7,7 @@
 //! **Invariant: nothing is done that was not written down before, and nothing is believed done that its node did not
 //! say.** Who dies in between finds, at the next start, an intent without an end, and plans again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -32,7 +32,7 @@ pub mod rules;
 
 pub use link::Link;
 
-/// The control plane of one node.
+/// The control plane of its nodes.
 #[derive(Clone)]
 pub struct Control {
     inner: Arc<Inner>,
@@ -40,9 +40,11 @@ pub struct Control {
 
 struct Inner {
     store: Store,
-    link: Arc<dyn Link>,
+    /// Every node that is connected, by name.
+    nodes: BTreeMap<String, Host>,
+    /// The node whose image store is the control plane's own; in one process, the one in it.
+    home: Host,
     clock: Clock,
-    node: NodeFacts,
     settings: Settings,
     /// Machines that a step is under way for.
     busy: Mutex<HashSet<VmId>>,
@@ -51,6 +53,13 @@ struct Inner {
     rules: watch::Sender<Arc<rules::Rules>>,
     /// What the trust bundle revokes, as it is now.
     revoked: watch::Receiver<Arc<Known>>,
+}
+
+/// A node that is connected: how it is reached, and how it described itself when it came up.
+#[derive(Clone)]
+struct Host {
+    link: Arc<dyn Link>,
+    facts: NodeFacts,
 }
 
 /// What the configuration says of how the control plane decides.
@@ -144,24 +153,34 @@ impl From<StoreError> for OpError {
 }
 
 impl Control {
-    /// The control plane over this store and this node.
+    /// The control plane over this store and these nodes, the first of which is at home here.
     ///
     /// # Errors
-    /// Where the rules that hold cannot be read from the store.
+    /// Where there is no node, two have the same name, or the rules that hold cannot be read from the store.
     pub async fn new(
         store: Store,
-        link: Arc<dyn Link>,
+        links: Vec<Arc<dyn Link>>,
         clock: Clock,
         settings: Settings,
         revoked: watch::Receiver<Arc<Known>>,
     ) -> Result<Self, OpError> {
-        let node = link.facts().await;
+        let mut nodes = BTreeMap::new();
+        let mut home = None;
+        for link in links {
+            let host = Host { facts: link.facts().await, link };
+            home.get_or_insert_with(|| host.clone());
+            let name = host.facts.name.clone();
+            if nodes.insert(name.clone(), host).is_some() {
+                return Err(OpError::Conflict(format!("two nodes are named {name:?}")));
+            }
+        }
+        let home = home.ok_or_else(|| OpError::NotFound("there is no node".to_owned()))?;
         let rules = rules::Rules::load(&store).await?;
         let inner = Inner {
             store,
-            link,
+            nodes,
+            home,
             clock,
-            node,
             settings,
             busy: Mutex::default(),
             wake: Notify::new(),
@@ -176,14 +195,23 @@ impl Control {
         &self.inner.store
     }
 
-    /// The node.
+    /// The node at home here.
     pub fn link(&self) -> &dyn Link {
-        &*self.inner.link
+        &*self.inner.home.link
     }
 
-    /// The node as it described itself when it came up.
+    /// The node at home here, as it described itself when it came up.
     pub fn node(&self) -> &NodeFacts {
-        &self.inner.node
+        &self.inner.home.facts
+    }
+
+    /// The node of this name.
+    ///
+    /// # Errors
+    /// [`OpError::Node`] where it is not connected.
+    pub fn link_of(&self, node: &str) -> Result<&dyn Link, OpError> {
+        let host = self.inner.nodes.get(node);
+        host.map(|host| &*host.link).ok_or_else(|| OpError::Node(format!("node {node:?} is not connected")))
     }
 
     /// The time.

@@ -6,20 +6,23 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::ops::vm::decided;
 use super::plan::{self, Desired};
-use super::{Caller, Control, Deed, OpError};
+use super::{Caller, Control, Deed, Host, OpError};
 use crate::kill::{self, KillPoint};
 use crate::store::{Change, Hold, Operation, OperationState, Vm, VmChange};
-use crate::types::step::{Action, Ended, News, Observed, Order, Outcome, Step};
+use crate::types::step::{Action, Ended, News, NodeFacts, Observed, Order, Outcome, Step};
 use crate::types::vm::{BootPath, DesiredPower, ObservedPower, RestartPolicy, VmId, VmSpec};
 
 /// How often it looks although nothing woke it.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Nodes that are asked at the same time what they have, when the control plane comes up.
+const NODES_AT_ONCE: usize = 32;
 /// The pause after a first death; each further one doubles it.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// It grows no longer than this.
@@ -28,18 +31,45 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 const HEALTHY: SignedDuration = SignedDuration::from_mins(10);
 
 impl Control {
-    /// Brings what is kept into line with what the node has, once, before the first look: what happened while this
-    /// process was not there.
+    /// Brings what is kept into line with what the nodes have, once, before the first look: what happened while this
+    /// process was not there. A node that does not answer keeps what was seen of it last.
     ///
     /// # Errors
-    /// Where either side cannot be read or written.
+    /// Where what is kept cannot be read or written, or the node at home here does not answer.
     pub async fn come_up(&self) -> Result<(), OpError> {
-        let before = self.store().nodes().await?.into_iter().find(|node| node.name == self.node().name);
-        let host_came_up = before.as_ref().is_none_or(|node| node.boot_id != self.node().boot_id);
+        let before: HashMap<String, NodeFacts> =
+            self.store().nodes().await?.into_iter().map(|node| (node.name.clone(), node)).collect();
         self.rules_changed().await?;
         self.operations_again().await?;
-        let seen: HashMap<VmId, Observed> = self.link().observe().await.map_err(OpError::Node)?.into_iter().collect();
-        for vm in self.store().vms_of(&self.node().name).await? {
+        let mut machines: HashMap<String, Vec<Vm>> = HashMap::new();
+        for vm in self.store().vms_all().await? {
+            machines.entry(vm.node.clone()).or_default().push(vm);
+        }
+        let nodes = self.inner.nodes.values().map(|host| {
+            let name = &host.facts.name;
+            self.node_comes_up(host, before.get(name), machines.remove(name).unwrap_or_default())
+        });
+        let mut coming = futures_util::stream::iter(nodes.collect::<Vec<_>>()).buffer_unordered(NODES_AT_ONCE);
+        while let Some(outcome) = coming.next().await {
+            outcome?;
+        }
+        self.images_learn().await
+    }
+
+    async fn node_comes_up(&self, host: &Host, before: Option<&NodeFacts>, machines: Vec<Vm>) -> Result<(), OpError> {
+        let caller = Caller::node(&host.facts.name);
+        let object = format!("node/{}", host.facts.name);
+        let host_came_up = before.is_none_or(|node| node.boot_id != host.facts.boot_id);
+        let seen: HashMap<VmId, Observed> = match host.link.observe().await {
+            Ok(seen) => seen.into_iter().collect(),
+            Err(message) if host.facts.name == self.node().name => return Err(OpError::Node(message)),
+            Err(message) => {
+                let deed = Deed::failed("node.up", object, "node.unreachable", &message);
+                self.record(&caller, deed, Vec::new()).await?;
+                return Ok(());
+            }
+        };
+        for vm in machines {
             let now_seen = seen.get(&vm.id).cloned().unwrap_or(Observed::nothing());
             if host_came_up {
                 self.after_boot(&vm, now_seen).await?;
@@ -47,11 +77,9 @@ impl Control {
                 self.seen(vm.id, now_seen).await?;
             }
         }
-        self.images_learn().await?;
-        let facts = self.node().clone();
-        let data = serde_json::json!({ "node": facts });
-        let deed = Deed::done("node.up", format!("node/{}", facts.name), "node.up", data);
-        self.record(&self.as_node(), deed, vec![Change::NodeSeen(Box::new(facts))]).await?;
+        let data = serde_json::json!({ "node": host.facts });
+        let deed = Deed::done("node.up", object, "node.up", data);
+        self.record(&caller, deed, vec![Change::NodeSeen(Box::new(host.facts.clone()))]).await?;
         Ok(())
     }
 
@@ -82,7 +110,7 @@ impl Control {
         // Taken before anything is read: a step that ends meanwhile makes what is read here old, and a plan of what is
         // old would do it a second time.
         let under_way = lock(&self.inner.busy).clone();
-        let machines = self.store().vms_of(&self.node().name).await?;
+        let machines = self.store().vms_all().await?;
         let mut open: HashMap<VmId, Vec<Operation>> = HashMap::new();
         for operation in self.store().operations_open().await? {
             open.entry(operation.vm).or_default().push(operation);
@@ -90,7 +118,8 @@ impl Control {
         let rules = self.inner.rules.borrow().clone();
         let concerned = rules.concerned(&machines, &self.revoked().revoked, now);
         let mut steps = Vec::new();
-        for vm in machines.iter().filter(|vm| !under_way.contains(&vm.id)) {
+        let reachable = |vm: &&Vm| self.inner.nodes.contains_key(&vm.node) && !under_way.contains(&vm.id);
+        for vm in machines.iter().filter(reachable) {
             let operations = open.get(&vm.id).map(Vec::as_slice).unwrap_or_default();
             let quarantine = concerned.contains_key(&vm.id).then_some(self.inner.settings.on_quarantine);
             let desired = desired(vm, operations, quarantine);
@@ -108,10 +137,11 @@ impl Control {
             }
             let order = Order { vm: vm.id, generation: vm.generation, spec: vm.spec.clone(), step };
             let control = self.clone();
+            let node = vm.node.clone();
             tokio::spawn(async move {
                 let vm = order.vm;
                 let name = order.step.name();
-                if let Err(error) = control.take(order).await {
+                if let Err(error) = control.take(&node, order).await {
                     tracing::error!(%error, "what became of {name} of virtual machine {vm} could not be written down");
                 }
                 lock(&control.inner.busy).remove(&vm);
@@ -122,19 +152,19 @@ impl Control {
     }
 
     /// Hands a step to the node and writes down how it ended.
-    async fn take(&self, order: Order) -> Result<(), OpError> {
+    async fn take(&self, node: &str, order: Order) -> Result<(), OpError> {
         kill::here(KillPoint::StepBegun);
         if let Step::Act { operation, .. } = &order.step {
             let moved = moved(*operation, OperationState::Dispatched, self.now());
             let data = serde_json::json!({ "operation": operation });
             let deed = Deed::done("vm.act", format!("vm/{}", order.vm), "operation.dispatched", data);
-            match self.record(&self.as_node(), deed, vec![moved]).await {
+            match self.record(&Caller::node(node), deed, vec![moved]).await {
                 // It ended meanwhile, as a delete ends everything.
                 Err(OpError::Conflict(_)) => return Ok(()),
                 outcome => outcome?,
             };
         }
-        let ended = self.link().act(order.clone()).await;
+        let ended = self.link_of(node)?.act(order.clone()).await;
         kill::here(KillPoint::StepTaken);
         self.ended(&order, ended).await
     }
@@ -184,7 +214,7 @@ impl Control {
         } else if change != VmChange::default() {
             changes.push(Change::VmChanged(order.vm, Box::new(change)));
         }
-        self.record(&self.as_node(), deed, changes).await?;
+        self.record(&Caller::node(&vm.node), deed, changes).await?;
         Ok(())
     }
 
@@ -279,7 +309,7 @@ impl Control {
         }
         let data = serde_json::json!({ "name": vm.spec.name, "observed": observed });
         let deed = Deed::done("vm.observe", format!("vm/{id}"), event, data);
-        self.record(&self.as_node(), deed, changes).await?;
+        self.record(&Caller::node(&vm.node), deed, changes).await?;
         Ok(())
     }
 
@@ -308,7 +338,7 @@ impl Control {
             ));
         }
         let deed = Deed::done("vm.boot", format!("vm/{}", vm.id), event, serde_json::json!({ "name": vm.spec.name }));
-        self.record(&self.as_node(), deed, changes).await?;
+        self.record(&Caller::node(&vm.node), deed, changes).await?;
         Ok(())
     }
 
@@ -340,7 +370,9 @@ impl Control {
         for operation in open.iter().filter(|operation| has_come_true(operation, observed)) {
             let data = serde_json::json!({ "operation": operation.id, "name": vm.spec.name });
             let deed = Deed::done("vm.settle", format!("vm/{}", vm.id), "operation.done", data);
-            match self.record(&self.as_node(), deed, vec![moved(operation.id, OperationState::Done, self.now())]).await
+            match self
+                .record(&Caller::node(&vm.node), deed, vec![moved(operation.id, OperationState::Done, self.now())])
+                .await
             {
                 Err(OpError::Conflict(_)) => {}
                 outcome => {
@@ -358,10 +390,6 @@ impl Control {
         let until = end.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default());
         // A little later than the end, so that it is over by then.
         until.map_or(INTERVAL, |until| INTERVAL.min(until + Duration::from_millis(10))).min(INTERVAL)
-    }
-
-    fn as_node(&self) -> Caller {
-        Caller::node(&self.node().name)
     }
 }
 

@@ -48,15 +48,9 @@ impl Store {
             .collect()
     }
 
-    /// Every machine of a node.
-    pub async fn vms_of(&self, node: &str) -> Result<Vec<Vm>, StoreError> {
-        sqlx::query(vm_query!("WHERE vm.node = ?1 ORDER BY vm.id"))
-            .bind(node)
-            .fetch_all(&self.readers)
-            .await?
-            .iter()
-            .map(vm)
-            .collect()
+    /// Every machine.
+    pub async fn vms_all(&self) -> Result<Vec<Vm>, StoreError> {
+        sqlx::query(vm_query!("ORDER BY vm.id")).fetch_all(&self.readers).await?.iter().map(vm).collect()
     }
 
     /// The machines that are made of this image, by their descriptions.

@@ -16,7 +16,8 @@ use crate::types::vm::{BootPath, VmId, VmSpec};
 use crate::types::{Digest, Reason};
 
 /// The agent in this process.
-pub(super) struct Local<H>(pub(super) Agent<H>);
+#[derive(Debug)]
+pub struct Local<H>(pub Agent<H>);
 
 impl<H: Hypervisor> Link for Local<H> {
     fn facts(&self) -> Pending<'_, NodeFacts> {

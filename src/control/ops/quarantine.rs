@@ -170,8 +170,9 @@ impl Control {
     /// Where they cannot be read.
     pub async fn rules_changed(&self) -> Result<(), OpError> {
         let rules = Rules::load(self.store()).await?;
-        let overrides = rules.overrides.iter().map(|row| row.document.clone().into_bytes()).collect();
-        self.link().rules(rules.entries.clone(), overrides).await;
+        let overrides: Vec<Vec<u8>> = rules.overrides.iter().map(|row| row.document.clone().into_bytes()).collect();
+        let told = self.inner.nodes.values().map(|host| host.link.rules(rules.entries.clone(), overrides.clone()));
+        futures_util::future::join_all(told).await;
         self.inner.rules.send_replace(Arc::new(rules));
         self.wake();
         Ok(())

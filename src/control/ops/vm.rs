@@ -131,7 +131,7 @@ impl Control {
         check(&spec)?;
         let vm = self.vm_find(&id.to_string()).await?;
         fresh(&vm, if_generation)?;
-        let passage = self.link().ask(id, vm.generation + 1, BootPath::Create, spec.clone()).await;
+        let passage = self.link_of(&vm.node)?.ask(id, vm.generation + 1, BootPath::Create, spec.clone()).await;
         let object = format!("vm/{id}");
         let decided = decided(id, &vm.node, &passage, self.now());
         if !passage.reasons.is_empty() {
