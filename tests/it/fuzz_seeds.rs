@@ -203,6 +203,8 @@ fn every_kind_of_tar_member() -> Vec<u8> {
             .gnu()
             .field(386, &number(4096))
             .field(398, &number(3))
+            .field(410, &number(5000))
+            .field(422, &number(0))
             .field(483, &number(5000)),
         TarMember::file("old", b"content").field(257, &[0; 8]).field(156, b"\0"),
     ])

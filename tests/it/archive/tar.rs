@@ -349,17 +349,22 @@ fn sparse_members_count_with_their_holes() {
 #[test]
 fn sparse_members_in_headers_count_with_their_holes() {
     let number = |n: u64| format!("{n:011o}\0").into_bytes();
-    let header = |offset, length, real| {
+    let ending = |offset, length, end, real| {
         tar(&[Member::new(b'S', "s", b"abc")
             .gnu()
             .field(386, &number(offset))
             .field(398, &number(length))
+            .field(410, &number(end))
+            .field(422, &number(0))
             .field(483, &number(real))])
     };
+    let header = |offset, length, real| ending(offset, length, real, real);
     assert_eq!(allowed(&header(4096, 3, 5000)).unpacked_bytes, 5000);
     assert_eq!(refused(&header(4096, 3, 1 << 32)), [Code::ArchiveTooLarge]);
     assert_eq!(refused(&header(4096, 4, 5000)), [Code::ArchiveMalformed]);
     assert_eq!(refused(&header(4999, 3, 5000)), [Code::ArchiveMalformed]);
+    // What stands behind the map's end, readers disagree about.
+    assert_eq!(refused(&ending(4096, 3, 4999, 5000)), [Code::ArchiveMalformed]);
     let ustar = tar(&[Member::new(b'S', "s", b"abc")]);
     assert_eq!(refused(&ustar), [Code::ArchiveMalformed]);
 }

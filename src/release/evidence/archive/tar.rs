@@ -432,7 +432,12 @@ fn sparse_header(block: &Block, dialect: Dialect, reader: &mut impl Read, size: 
         header_runs(extension.field(EXTENSION_SPARSE), &mut runs)?;
         is_extended = extension.byte(EXTENSION_IS_EXTENDED) != 0;
     }
-    runs.finish(size, block.number(REAL_SIZE)?)
+    let (end, real) = (runs.end, block.number(REAL_SIZE)?);
+    // GNU tar ends every map where the file ends, with an empty run behind a last hole. Some readers insist on it.
+    if end != real {
+        return Err(malformed("a sparse member's map does not end where the file does"));
+    }
+    runs.finish(size, real)
 }
 
 fn header_runs(fields: &[u8], runs: &mut Runs) -> Result<(), Stop> {
