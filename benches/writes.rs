@@ -73,6 +73,7 @@ fn write() -> Write {
     let machine = Vm {
         id: VmId::new(id),
         node: "node".to_owned(),
+        project: "default".to_owned(),
         spec: serde_json::from_value(json!({ "name": format!("vm-{id}"), "memory_mib": 64 })).unwrap(),
         power: DesiredPower::Stopped,
         start_path: BootPath::Start,

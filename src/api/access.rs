@@ -6,8 +6,9 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::extract::Machine;
 use super::{App, Problem};
-use crate::control::authz::Resource;
+use crate::control::authz::{Place, Resource};
 use crate::control::{Caller, OpError};
 use crate::types::access::Permission::{self, *};
 use crate::types::{Code, Reason};
@@ -18,22 +19,32 @@ pub(super) enum Access {
     /// Everybody, without a credential.
     Public,
     /// Everybody who says who they are, about themselves.
-    #[expect(dead_code, reason = "the first endpoint of this kind takes this line away")]
     Known,
-    /// Who has this permission on the resource that the address names.
+    /// Who has this permission on what the address names: a machine, an operation, a tenant, a project, a grant; on
+    /// everything where it names none of these.
     Needs(Permission),
+    /// Who has this permission on what contains that: a quota is not changed by whom it limits.
+    Above(Permission),
+    /// Who has this permission anywhere. What of it the answer shows, and whether it is enough for what the body asks
+    /// for, the handler asks.
+    Somewhere(Permission),
 }
 
-use Access::{Known, Needs, Public};
+use Access::{Above, Known, Needs, Public, Somewhere};
 
 /// Every endpoint: method, address, who may call it. By address.
 #[rustfmt::skip]
 pub(super) const TABLE: &[(&str, &str, Access)] = &[
+    ("GET",    "/v1/access/check",                        Known),
     ("GET",    "/v1/approvals",                           Needs(QuarantineRead)),
     ("POST",   "/v1/approvals/{approval}/approve",        Needs(QuarantineApprove)),
     ("GET",    "/v1/audit",                               Needs(AuditRead)),
     ("GET",    "/v1/audit/verify",                        Needs(AuditRead)),
-    ("GET",    "/v1/events",                              Needs(EventRead)),
+    ("GET",    "/v1/events",                              Somewhere(EventRead)),
+    ("GET",    "/v1/grants",                              Somewhere(AccessRead)),
+    ("POST",   "/v1/grants",                              Somewhere(AccessWrite)),
+    ("DELETE", "/v1/grants/{grant}",                      Needs(AccessWrite)),
+    ("GET",    "/v1/grants/{grant}",                      Needs(AccessRead)),
     ("GET",    "/v1/images",                              Needs(ImageRead)),
     ("POST",   "/v1/images/uploads",                      Needs(ImageWrite)),
     ("DELETE", "/v1/images/uploads/{upload}",             Needs(ImageWrite)),
@@ -49,11 +60,26 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("GET",    "/v1/openapi.json",                        Public),
     ("GET",    "/v1/operations/{operation}",              Needs(VmRead)),
     ("POST",   "/v1/overrides",                           Needs(QuarantineWrite)),
+    ("GET",    "/v1/projects",                            Somewhere(TenantRead)),
+    ("POST",   "/v1/projects",                            Somewhere(TenantWrite)),
+    ("DELETE", "/v1/projects/{project}",                  Above(TenantWrite)),
+    ("GET",    "/v1/projects/{project}",                  Needs(TenantRead)),
+    ("PUT",    "/v1/projects/{project}",                  Above(TenantWrite)),
     ("GET",    "/v1/quarantines",                         Needs(QuarantineRead)),
     ("POST",   "/v1/quarantines",                         Needs(QuarantineWrite)),
     ("POST",   "/v1/quarantines/{quarantine}/release",    Needs(QuarantineWrite)),
-    ("GET",    "/v1/vms",                                 Needs(VmRead)),
-    ("POST",   "/v1/vms",                                 Needs(VmCreate)),
+    ("GET",    "/v1/roles",                               Somewhere(AccessRead)),
+    ("POST",   "/v1/roles",                               Needs(AccessWrite)),
+    ("DELETE", "/v1/roles/{role}",                        Needs(AccessWrite)),
+    ("GET",    "/v1/roles/{role}",                        Somewhere(AccessRead)),
+    ("PUT",    "/v1/roles/{role}",                        Needs(AccessWrite)),
+    ("GET",    "/v1/tenants",                             Somewhere(TenantRead)),
+    ("POST",   "/v1/tenants",                             Needs(TenantWrite)),
+    ("DELETE", "/v1/tenants/{tenant}",                    Above(TenantWrite)),
+    ("GET",    "/v1/tenants/{tenant}",                    Needs(TenantRead)),
+    ("PUT",    "/v1/tenants/{tenant}",                    Above(TenantWrite)),
+    ("GET",    "/v1/vms",                                 Somewhere(VmRead)),
+    ("POST",   "/v1/vms",                                 Somewhere(VmCreate)),
     ("DELETE", "/v1/vms/{vm}",                            Needs(VmDelete)),
     ("GET",    "/v1/vms/{vm}",                            Needs(VmRead)),
     ("PUT",    "/v1/vms/{vm}",                            Needs(VmUpdate)),
@@ -62,6 +88,7 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("POST",   "/v1/vms/{vm}/console",                    Needs(VmConsole)),
     ("GET",    "/v1/vms/{vm}/operations",                 Needs(VmRead)),
     ("POST",   "/v1/vms/{vm}/power",                      Needs(VmPower)),
+    ("PUT",    "/v1/vms/{vm}/project",                    Needs(VmDelete)),
 ];
 
 /// Refuses what the table does not allow.
@@ -69,13 +96,18 @@ pub(super) async fn guard(
     State(app): State<App>,
     path: MatchedPath,
     named: RawPathParams,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let caller = request.extensions().get::<Caller>().cloned();
     let access = access_of(request.method(), path.as_str());
     match allowed(&app, access, &named, caller).await {
-        Ok(()) => next.run(request).await,
+        Ok(place) => {
+            if let Some(id) = place.and_then(|place| place.vm()) {
+                request.extensions_mut().insert(Machine(id));
+            }
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -85,17 +117,22 @@ async fn allowed(
     access: Option<Access>,
     named: &RawPathParams,
     caller: Option<Caller>,
-) -> Result<(), Problem> {
+) -> Result<Option<Place>, Problem> {
     if access == Some(Public) {
-        return Ok(());
+        return Ok(None);
     }
     let caller = caller.ok_or_else(|| {
         let reason = Reason::new(Code::CredentialMissing, "the request says nothing of who asks");
         OpError::Unauthenticated(Box::new(reason))
     })?;
     match access {
-        Some(Needs(permission)) => Ok(app.control.authorize(&caller, permission, &resource(named)).await?),
-        Some(Known) => Ok(()),
+        Some(Needs(permission)) => Ok(Some(app.control.authorize(&caller, permission, &resource(named)).await?)),
+        Some(Above(permission)) => Ok(Some(app.control.authorize(&caller, permission, &above(named)).await?)),
+        Some(Somewhere(permission)) => {
+            app.control.authorize(&caller, permission, &Resource::Somewhere).await?;
+            Ok(None)
+        }
+        Some(Known) => Ok(None),
         _ => Err(Problem::method()),
     }
 }
@@ -108,6 +145,22 @@ fn access_of(method: &Method, path: &str) -> Option<Access> {
 
 /// What the address names.
 fn resource(named: &RawPathParams) -> Resource {
-    let vm = named.iter().find(|(name, _)| *name == "vm").map(|(_, text)| text.to_owned());
-    vm.map_or(Resource::Everything, Resource::Vm)
+    let known = |(name, text): (&str, &str)| match name {
+        "vm" => Some(Resource::Vm(text.to_owned())),
+        "operation" => Some(Resource::Operation(text.to_owned())),
+        "tenant" => Some(Resource::Tenant(text.to_owned())),
+        "project" => Some(Resource::Project(text.to_owned())),
+        "grant" => Some(Resource::Grant(text.to_owned())),
+        _ => None,
+    };
+    named.iter().find_map(known).unwrap_or(Resource::Everything)
+}
+
+/// What contains it.
+fn above(named: &RawPathParams) -> Resource {
+    match resource(named) {
+        Resource::Tenant(name) => Resource::AboveTenant(name),
+        Resource::Project(name) => Resource::AboveProject(name),
+        _ => Resource::Everything,
+    }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 
-use super::extract::{ConsoleQuery, Path, Query};
+use super::extract::{ConsoleQuery, Machine, Query};
 use super::{App, Ending, Problem};
 use crate::control::{Caller, OpError};
 use crate::types::limits;
@@ -27,11 +27,10 @@ pub(super) type Consoles = Mutex<HashMap<VmId, Arc<Mutex<OwnedWriteHalf>>>>;
 pub(super) async fn read(
     _: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     Query(wanted): Query<ConsoleQuery>,
 ) -> Result<Response, Problem> {
-    let machine = app.control.vm_find(&vm).await?;
-    let id = machine.id;
+    let machine = app.control.vm_find(&id.to_string()).await?;
     let media_type = [(header::CONTENT_TYPE, "application/octet-stream")];
     if !wanted.follow {
         let last = wanted.last.unwrap_or(limits::API_CONSOLE_BYTES).min(limits::API_CONSOLE_BYTES);
@@ -41,7 +40,7 @@ pub(super) async fn read(
     let mut consoles = app.consoles.lock().await;
     // A reader that is gone has dropped its half of the end that is kept here.
     if consoles.get(&id).is_some_and(|writer| Arc::strong_count(writer) > 1) {
-        return Err(OpError::Conflict(format!("somebody reads the console of {vm:?} already")).into());
+        return Err(OpError::Conflict(format!("somebody reads the console of {id} already")).into());
     }
     let stream = app.control.link_of(&machine.node)?.console(id).await.map_err(OpError::Conflict)?;
     let (reader, writer) = stream.into_split();
@@ -60,12 +59,11 @@ pub(super) async fn read(
 pub(super) async fn write(
     _: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     typed: Bytes,
 ) -> Result<StatusCode, Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
     let writer = app.consoles.lock().await.get(&id).cloned();
-    let nobody = || OpError::Conflict(format!("nobody reads the console of {vm:?}"));
+    let nobody = || OpError::Conflict(format!("nobody reads the console of {id}"));
     let writer = writer.ok_or_else(nobody)?;
     let mut writer = writer.lock().await;
     writer.write_all(&typed).await.map_err(|error| OpError::Node(format!("the console is closed: {error}")))?;

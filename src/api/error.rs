@@ -66,8 +66,9 @@ impl Problem {
         let first = reasons.first().unwrap_or(&fallback);
         let full = first.code.known() == Some(Code::StoreFull);
         let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::UNPROCESSABLE_ENTITY };
-        let status =
-            if first.code.known() == Some(Code::SecondPersonRequired) { StatusCode::FORBIDDEN } else { status };
+        let forbidden = [Code::SecondPersonRequired, Code::AccessEscalation, Code::QuotaExceeded];
+        let forbids = first.code.known().is_some_and(|code| forbidden.contains(&code));
+        let status = if forbids { StatusCode::FORBIDDEN } else { status };
         let problem = Self::of(status, first);
         Self { reasons, ..problem }
     }

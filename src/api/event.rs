@@ -8,13 +8,14 @@ use super::extract::{EventQuery, Json, Query};
 use super::{App, Page, Problem};
 use crate::control::{Caller, OpError};
 use crate::store::Event;
+use crate::types::access::Permission;
 use crate::types::limits;
 
-/// Events after the cursor, the oldest first. `next` is the cursor to go on from, also where there are none.
+/// Events after the cursor, the oldest first; whoever may see some machines sees what happened to those. `next` is the cursor to go on from, also where there are none.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(EventQuery),
     responses((status = 200, body = Page<Event>), (status = "default", body = Problem)))]
 pub(super) async fn list(
-    _: Caller,
+    caller: Caller,
     State(app): State<App>,
     Query(wanted): Query<EventQuery>,
 ) -> Result<Json<Page<Event>>, Problem> {
@@ -28,7 +29,10 @@ pub(super) async fn list(
     }
     loop {
         let seen = *newest.borrow_and_update();
-        let found = store.events_after(after, &wanted.kind, &wanted.subject, limit).await.map_err(OpError::from)?;
+        // Anew each time: what was granted may be taken away while it waits.
+        let sight = app.control.sight(&caller, Permission::EventRead).await?;
+        let found = store.events_after(after, &wanted.kind, &wanted.subject, &sight, limit).await;
+        let found = found.map_err(OpError::from)?;
         if let Some(last) = found.last() {
             let next = Some(last.id.to_string());
             return Ok(Json(Page { items: found, next }));

@@ -2,8 +2,8 @@
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::Problem;
 use crate::control::ops::vm::{Once, fingerprint};
 use crate::types::limits;
+use crate::types::vm::VmId;
 
 /// A body of JSON.
 #[derive(FromRequest)]
@@ -87,6 +88,33 @@ const fn hundred() -> u32 {
     100
 }
 
+/// The machine that the address names, as the guard found and allowed it: a name that means another machine by now
+/// does not lead to that one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Machine(pub(super) VmId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Machine {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().copied().ok_or_else(|| Problem::unknown("there is no virtual machine here"))
+    }
+}
+
+/// Where a machine shall belong.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct InProject {
+    /// The project.
+    #[serde(default = "default_project")]
+    #[param(default = "default", max_length = 63)]
+    pub(super) project: String,
+}
+
+fn default_project() -> String {
+    "default".to_owned()
+}
+
 /// How long to wait.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -159,7 +187,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Guards {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let bad = |what: &str| Problem::malformed(axum::http::StatusCode::BAD_REQUEST, what);
+        let bad = |what: &str| Problem::malformed(StatusCode::BAD_REQUEST, what);
         let generation = match text(&parts.headers, "if-match")? {
             None | Some("*") => None,
             Some(tag) => {
@@ -175,8 +203,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Guards {
     }
 }
 
+/// An answer with the generation of what it shows as its ETag.
+pub(super) fn tag<T>(status: StatusCode, generation: u64, body: T) -> (StatusCode, HeaderMap, Json<T>) {
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{generation}\"")) {
+        headers.insert(header::ETAG, value);
+    }
+    (status, headers, Json(body))
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    let bad = |_| Problem::malformed(axum::http::StatusCode::BAD_REQUEST, format!("{name} is not plain text"));
+    let bad = |_| Problem::malformed(StatusCode::BAD_REQUEST, format!("{name} is not plain text"));
     value.to_str().map(Some).map_err(bad)
 }

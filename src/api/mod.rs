@@ -25,21 +25,27 @@ mod console;
 mod error;
 mod event;
 mod extract;
+mod grant;
 mod image;
 mod listen;
 mod node;
 mod operation;
 mod peer;
 mod quarantine;
+mod role;
+mod tenant;
 pub mod tls;
 mod vm;
 
 pub use error::Problem;
 pub use extract::Page;
+pub use grant::{GrantRequest, GrantView, Verdict};
 pub use image::{EvidenceUpload, FinishRequest};
 pub use listen::{Listeners, TlsListener};
 pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
-pub use vm::{PowerRequest, VmView};
+pub use role::{RoleAmendRequest, RoleRequest, RoleView};
+pub use tenant::{AmendRequest, ProjectRequest, ProjectView, TenantRequest, TenantView};
+pub use vm::{MoveRequest, PowerRequest, VmView};
 
 /// What handlers share.
 #[derive(Clone)]
@@ -103,6 +109,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(vm::list, vm::create))
         .routes(routes!(vm::show, vm::update, vm::delete))
         .routes(routes!(vm::power))
+        .routes(routes!(vm::project))
         .routes(routes!(vm::act))
         .routes(routes!(vm::operations))
         .routes(routes!(console::read, console::write))
@@ -122,6 +129,15 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(quarantine::approvals))
         .routes(routes!(quarantine::approve))
         .routes(routes!(quarantine::override_put))
+        .routes(routes!(tenant::list, tenant::create))
+        .routes(routes!(tenant::show, tenant::update, tenant::delete))
+        .routes(routes!(tenant::projects, tenant::project_create))
+        .routes(routes!(tenant::project_show, tenant::project_update, tenant::project_delete))
+        .routes(routes!(role::list, role::create))
+        .routes(routes!(role::show, role::update, role::delete))
+        .routes(routes!(grant::list, grant::create))
+        .routes(routes!(grant::show, grant::delete))
+        .routes(routes!(grant::check))
 }
 
 /// What the endpoints are.

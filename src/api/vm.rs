@@ -1,17 +1,19 @@
 //! `/v1/vms`: machines. A change is written down and answered; what comes of it is an operation to wait for.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Cursor, Guards, Json, Path, Query};
+use super::extract::{Cursor, Guards, InProject, Json, Machine, Query, tag};
 use super::{App, Page, Problem};
+use crate::control::authz::Resource;
 use crate::control::ops::vm::Wish;
 use crate::control::{Caller, OpError};
 use crate::store::{Hold, Operation, Vm};
 use crate::types::Reason;
+use crate::types::access::Permission;
 use crate::types::step::{Action, Observed};
 use crate::types::vm::{DesiredPower, VmId, VmSpec};
 
@@ -24,6 +26,8 @@ pub struct VmView {
     pub name: String,
     /// The node that has it.
     pub node: String,
+    /// The project that it belongs to.
+    pub project: String,
     /// Grows with every change that its owner makes; the ETag.
     pub generation: u64,
     /// What it is made of.
@@ -65,6 +69,7 @@ impl VmView {
             id: vm.id,
             name: vm.spec.name.clone(),
             node: vm.node,
+            project: vm.project,
             generation: vm.generation,
             spec: vm.spec,
             power: vm.power,
@@ -101,19 +106,29 @@ pub enum PowerRequest {
     Receive,
 }
 
+/// Where a machine shall belong.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The project.
+    #[schema(max_length = 63)]
+    pub project: String,
+}
+
 type Tagged<T> = (StatusCode, HeaderMap, Json<T>);
 
-/// Machines, in the order in which they were described.
+/// The machines that the caller may see, in the order in which they were described.
 #[utoipa::path(get, path = "/v1/vms", tag = "vms", params(Cursor),
     responses((status = 200, body = Page<VmView>), (status = "default", body = Problem)))]
 pub(super) async fn list(
-    _: Caller,
+    caller: Caller,
     State(app): State<App>,
     Query(cursor): Query<Cursor>,
 ) -> Result<Json<Page<VmView>>, Problem> {
     let bad = |_| Problem::malformed(StatusCode::BAD_REQUEST, "`after` is no cursor of this list");
     let after = if cursor.after.is_empty() { None } else { Some(cursor.after.parse::<VmId>().map_err(bad)?) };
-    let machines = app.control.store().vms(after, cursor.limit()).await.map_err(OpError::from)?;
+    let sight = app.control.sight(&caller, Permission::VmRead).await?;
+    let machines = app.control.store().vms(&sight, after, cursor.limit()).await.map_err(OpError::from)?;
     let mut concerned = app.control.quarantined(&machines);
     let view = |vm: Vm| {
         let reasons = concerned.remove(&vm.id).unwrap_or_default();
@@ -125,24 +140,27 @@ pub(super) async fn list(
 
 /// Describes a machine. What its node's gate would refuse is refused here.
 #[utoipa::path(post, path = "/v1/vms", tag = "vms", request_body = VmSpec,
-    params(("idempotency-key" = Option<String>, Header)),
+    params(InProject, ("idempotency-key" = Option<String>, Header)),
     responses((status = 201, body = VmView), (status = "default", body = Problem)))]
 pub(super) async fn create(
     caller: Caller,
     State(app): State<App>,
+    Query(within): Query<InProject>,
     guards: Guards,
     Json(spec): Json<VmSpec>,
 ) -> Result<Tagged<VmView>, Problem> {
-    let once = guards.once("POST /v1/vms", &spec);
-    let vm = app.control.vm_create(&caller, spec, once).await?;
+    let project = within.project;
+    app.control.authorize(&caller, Permission::VmCreate, &Resource::Project(project.clone())).await?;
+    let once = guards.once("POST /v1/vms", &(&project, &spec));
+    let vm = app.control.vm_create(&caller, &project, spec, once).await?;
     Ok(tagged(StatusCode::CREATED, &app, vm))
 }
 
 /// One machine, by identity or name.
 #[utoipa::path(get, path = "/v1/vms/{vm}", tag = "vms", params(("vm" = String, Path)),
     responses((status = 200, body = VmView), (status = "default", body = Problem)))]
-pub(super) async fn show(_: Caller, State(app): State<App>, Path(vm): Path<String>) -> Result<Tagged<VmView>, Problem> {
-    let vm = app.control.vm_find(&vm).await?;
+pub(super) async fn show(_: Caller, State(app): State<App>, Machine(id): Machine) -> Result<Tagged<VmView>, Problem> {
+    let vm = app.control.vm_find(&id.to_string()).await?;
     Ok(tagged(StatusCode::OK, &app, vm))
 }
 
@@ -153,11 +171,10 @@ pub(super) async fn show(_: Caller, State(app): State<App>, Path(vm): Path<Strin
 pub(super) async fn update(
     caller: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     guards: Guards,
     Json(spec): Json<VmSpec>,
 ) -> Result<Tagged<VmView>, Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
     let vm = app.control.vm_update(&caller, id, spec, guards.generation).await?;
     Ok(tagged(StatusCode::OK, &app, vm))
 }
@@ -169,10 +186,9 @@ pub(super) async fn update(
 pub(super) async fn delete(
     caller: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     guards: Guards,
 ) -> Result<(StatusCode, Json<Operation>), Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
     let operation = app.control.vm_delete(&caller, id, guards.generation).await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
 }
@@ -184,11 +200,10 @@ pub(super) async fn delete(
 pub(super) async fn power(
     caller: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     guards: Guards,
     Json(request): Json<PowerRequest>,
 ) -> Result<(StatusCode, Json<Operation>), Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
     let wish = match request {
         PowerRequest::Start => Wish::Start,
         PowerRequest::Stop { force } => Wish::Stop { force },
@@ -208,14 +223,30 @@ pub(super) async fn power(
 pub(super) async fn act(
     caller: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     guards: Guards,
     Json(action): Json<Action>,
 ) -> Result<(StatusCode, Json<Operation>), Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
     let once = guards.once(&format!("POST /v1/vms/{id}/actions"), &action);
     let operation = app.control.vm_act(&caller, id, action, once).await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+/// Gives a machine to another project, whose quota must have room for it. Whoever asks may remove machines where it is,
+/// and describe machines where it goes.
+#[utoipa::path(put, path = "/v1/vms/{vm}/project", tag = "vms", request_body = MoveRequest,
+    params(("vm" = String, Path)),
+    responses((status = 200, body = VmView), (status = "default", body = Problem)))]
+pub(super) async fn project(
+    caller: Caller,
+    State(app): State<App>,
+    Machine(id): Machine,
+    Json(request): Json<MoveRequest>,
+) -> Result<Tagged<VmView>, Problem> {
+    let there = Resource::Project(request.project.clone());
+    app.control.authorize(&caller, Permission::VmCreate, &there).await?;
+    let vm = app.control.vm_move(&caller, id, &request.project).await?;
+    Ok(tagged(StatusCode::OK, &app, vm))
 }
 
 /// What was asked of a machine, the oldest first.
@@ -224,19 +255,14 @@ pub(super) async fn act(
 pub(super) async fn operations(
     _: Caller,
     State(app): State<App>,
-    Path(vm): Path<String>,
+    Machine(id): Machine,
     Query(cursor): Query<Cursor>,
 ) -> Result<Json<Page<Operation>>, Problem> {
-    let id = app.control.vm_find(&vm).await?.id;
     let items = app.control.store().operations_of(id, &cursor.after, cursor.limit()).await.map_err(OpError::from)?;
     Ok(Json(Page::new(items, cursor.limit(), |operation| operation.id.to_string())))
 }
 
 fn tagged(status: StatusCode, app: &App, vm: Vm) -> Tagged<VmView> {
-    let mut headers = HeaderMap::new();
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", vm.generation)) {
-        headers.insert(header::ETAG, tag);
-    }
     let reasons = app.control.quarantined(std::slice::from_ref(&vm)).remove(&vm.id).unwrap_or_default();
-    (status, headers, Json(VmView::new(vm, reasons)))
+    tag(status, vm.generation, VmView::new(vm, reasons))
 }

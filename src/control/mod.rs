@@ -18,7 +18,7 @@ use crate::store::{AuditRecord, Change, NewEvent, Store, StoreError, Write, Writ
 use crate::types::access::{Permission, Subject};
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::VmId;
-use crate::types::{Clock, Reason};
+use crate::types::{Clock, Code, Reason};
 
 pub mod audit;
 pub mod authz;
@@ -51,6 +51,10 @@ struct Inner {
     /// Wakes the reconciler.
     wake: Notify,
     rules: watch::Sender<Arc<rules::Rules>>,
+    /// Who may what, as it was read last.
+    grants: watch::Sender<Arc<authz::Grants>>,
+    /// One reads them at a time.
+    granting: tokio::sync::Mutex<()>,
     /// What the trust bundle revokes, as it is now.
     revoked: watch::Receiver<Arc<Known>>,
 }
@@ -147,6 +151,7 @@ impl From<StoreError> for OpError {
         match error {
             StoreError::Conflict(what) => Self::Conflict(what),
             StoreError::Missing(what) => Self::NotFound(what),
+            StoreError::Quota(what) => Self::Refused(vec![Reason::new(Code::QuotaExceeded, what)]),
             other => Self::Store(other),
         }
     }
@@ -176,6 +181,7 @@ impl Control {
         }
         let home = home.ok_or_else(|| OpError::NotFound("there is no node".to_owned()))?;
         let rules = rules::Rules::load(&store).await?;
+        let grants = authz::Grants::load(&store).await?;
         let inner = Inner {
             store,
             nodes,
@@ -185,6 +191,8 @@ impl Control {
             busy: Mutex::default(),
             wake: Notify::new(),
             rules: watch::channel(Arc::new(rules)).0,
+            grants: watch::channel(Arc::new(grants)).0,
+            granting: tokio::sync::Mutex::default(),
             revoked,
         };
         Ok(Self { inner: Arc::new(inner) })

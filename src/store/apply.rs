@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     Approval, AuditRecord, AuditRow, Change, DecisionRow, NewEvent, Operation, OperationState, Quarantine, StoreError,
-    Vm, VmChange, document, users, word,
+    Vm, VmChange, access, document, users, word,
 };
 use crate::types::step::{ImageFacts, Observed};
 use crate::types::vm::{VmId, VmSpec};
@@ -34,12 +34,15 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
                 .await?;
         }
         Change::User(change) => users::apply(connection, change).await?,
+        Change::Access(change) => access::apply(connection, change).await?,
         Change::VmCreated(vm) => vm_created(connection, vm).await?,
         Change::VmChanged(id, change) => vm_changed(connection, *id, change).await?,
         Change::VmObserved(id, observed, at) => vm_observed(connection, *id, observed, *at).await?,
         Change::VmDeleted(id) => {
-            let done = sqlx::query("DELETE FROM vm WHERE id = ?1").bind(id.to_string()).execute(connection).await?;
+            let done =
+                sqlx::query("DELETE FROM vm WHERE id = ?1").bind(id.to_string()).execute(&mut *connection).await?;
             expect(done.rows_affected(), || missing_vm(*id))?;
+            access::vm_gone(connection, *id).await?;
         }
         Change::ImagePut(facts, node) => image_put(connection, facts, node).await?,
         Change::ImageDeleted(digest) => {
@@ -145,6 +148,7 @@ pub(super) async fn event(
 }
 
 async fn vm_created(connection: &mut SqliteConnection, vm: &Vm) -> Result<(), StoreError> {
+    access::vm_has_room(connection, &vm.project, vm.id, &vm.spec).await?;
     let done = sqlx::query(
         "INSERT INTO vm (id, name, node, spec, power, start_path, generation, failures, created_at, created_by) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9) ON CONFLICT DO NOTHING",
@@ -163,6 +167,7 @@ async fn vm_created(connection: &mut SqliteConnection, vm: &Vm) -> Result<(), St
     expect(done.rows_affected(), || {
         StoreError::Conflict(format!("a virtual machine named {:?} exists already", vm.spec.name))
     })?;
+    access::vm_belongs(connection, &vm.project, vm.id, &vm.spec).await?;
     artifacts(connection, vm.id, &vm.spec).await
 }
 
@@ -185,6 +190,9 @@ async fn vm_changed(connection: &mut SqliteConnection, id: VmId, change: &VmChan
         Some(hold) => (true, hold.as_ref().map(document).transpose()?),
     };
     let not_before = change.not_before.map(|at| at.map(|at| at.to_string()));
+    if let Some(spec) = &change.spec {
+        access::vm_grows(connection, id, spec).await?;
+    }
     let done = sqlx::query(
         "UPDATE vm SET \
             generation = generation + ?2, \
@@ -230,7 +238,10 @@ async fn vm_changed(connection: &mut SqliteConnection, id: VmId, change: &VmChan
         });
     }
     match &change.spec {
-        Some(spec) => artifacts(connection, id, spec).await,
+        Some(spec) => {
+            access::vm_takes(connection, id, spec).await?;
+            artifacts(connection, id, spec).await
+        }
         None => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, SqlitePool};
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod access;
 mod apply;
 mod audit;
 mod read;
@@ -20,6 +21,7 @@ mod rows;
 mod users;
 mod writer;
 
+pub use access::{AccessChange, AccessRows, Amended, Grant, Project, Quota, Role, Sight, Tenant, Usage};
 pub use audit::{AuditFault, AuditHead, check as check_audit};
 pub use rows::*;
 pub use users::{Credentials, Hidden, Session, SessionKind, TokenHash, Touch, User, UserChange};
@@ -40,6 +42,9 @@ pub enum StoreError {
     /// It is not there.
     #[error("{0}")]
     Missing(String),
+    /// There is no room: a quota or a bound is reached.
+    #[error("{0}")]
+    Quota(String),
     /// The database said no, or could not be read.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -80,6 +85,7 @@ pub struct Store {
     readers: SqlitePool,
     writes: mpsc::Sender<writer::Job>,
     events: watch::Receiver<i64>,
+    access: watch::Receiver<u64>,
     path: PathBuf,
 }
 
@@ -105,8 +111,9 @@ impl Store {
         let writer = writer::Writer::new(connection).await?;
         let (writes, queue) = mpsc::channel(QUEUE);
         let (told, events) = watch::channel(writer.last_event());
-        tokio::spawn(writer.run(queue, told));
-        Ok(Self { readers, writes, events, path: path.to_owned() })
+        let (changed, access) = watch::channel(1);
+        tokio::spawn(writer.run(queue, told, changed));
+        Ok(Self { readers, writes, events, access, path: path.to_owned() })
     }
 
     /// Takes the database at `path` back to an older version; 0 is an empty one. What the older version has no place

@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
-    Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, OverrideRow, Quarantine, Store, StoreError, Vm,
+    Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, OverrideRow, Quarantine, Sight, Store, StoreError,
+    Vm,
 };
 use crate::types::Digest;
 use crate::types::step::{ImageFacts, NodeFacts};
@@ -16,7 +17,11 @@ use crate::types::vm::VmId;
 /// A statement made of the part that reads a machine with its observation, and what narrows it.
 macro_rules! vm_query {
     ($rest:literal) => {
-        concat!("SELECT vm.*, o.observed, o.seen_at FROM vm LEFT JOIN vm_observed o ON o.vm = vm.id ", $rest)
+        concat!(
+            "SELECT vm.*, p.project, o.observed, o.seen_at FROM vm JOIN vm_project p ON p.vm = vm.id \
+             LEFT JOIN vm_observed o ON o.vm = vm.id ",
+            $rest
+        )
     };
 }
 
@@ -36,16 +41,24 @@ impl Store {
         row.as_ref().map(vm).transpose()
     }
 
-    /// Machines after the cursor, which is an identity, in the order in which they were described.
-    pub async fn vms(&self, after: Option<VmId>, limit: u32) -> Result<Vec<Vm>, StoreError> {
-        sqlx::query(vm_query!("WHERE vm.id > ?1 ORDER BY vm.id LIMIT ?2"))
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?
-            .iter()
-            .map(vm)
-            .collect()
+    /// Machines that are in sight after the cursor, which is an identity, in the order in which they were described.
+    pub async fn vms(&self, sight: &Sight, after: Option<VmId>, limit: u32) -> Result<Vec<Vm>, StoreError> {
+        let (all, projects, vms) = sight.bound()?;
+        sqlx::query(vm_query!(
+            "WHERE vm.id > ?1 AND (?3 OR p.project IN (SELECT value FROM json_each(?4)) \
+                OR vm.id IN (SELECT value FROM json_each(?5))) \
+             ORDER BY vm.id LIMIT ?2"
+        ))
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(limit)
+        .bind(all)
+        .bind(projects)
+        .bind(vms)
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(vm)
+        .collect()
     }
 
     /// Every machine.
@@ -229,22 +242,32 @@ impl Store {
             .collect()
     }
 
-    /// Events after the cursor, narrowed to those whose kind and subject begin so.
+    /// Events after the cursor, narrowed to those whose kind and subject begin so. Whoever does not see every machine
+    /// sees what happened to those in sight, and nothing else.
     pub async fn events_after(
         &self,
         after: i64,
         kind: &str,
         subject: &str,
+        sight: &Sight,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
+        let (all, projects, vms) = sight.bound()?;
         sqlx::query(
             "SELECT * FROM event WHERE id > ?1 AND substr(kind, 1, length(?2)) = ?2 \
-             AND substr(subject, 1, length(?3)) = ?3 ORDER BY id LIMIT ?4",
+             AND substr(subject, 1, length(?3)) = ?3 \
+             AND (?5 OR (substr(subject, 1, 3) = 'vm/' AND EXISTS (SELECT 1 FROM vm_project p \
+                WHERE p.vm = substr(subject, 4) AND (p.project IN (SELECT value FROM json_each(?6)) \
+                    OR p.vm IN (SELECT value FROM json_each(?7)))))) \
+             ORDER BY id LIMIT ?4",
         )
         .bind(after)
         .bind(kind)
         .bind(subject)
         .bind(limit)
+        .bind(all)
+        .bind(projects)
+        .bind(vms)
         .fetch_all(&self.readers)
         .await?
         .iter()
@@ -276,6 +299,7 @@ fn vm(row: &SqliteRow) -> Result<Vm, StoreError> {
     Ok(Vm {
         id: parsed(row, "id")?,
         node: row.try_get("node")?,
+        project: row.try_get("project")?,
         spec: json(row, "spec")?,
         power: named(row, "power")?,
         start_path: named(row, "start_path")?,
@@ -355,7 +379,7 @@ fn event(row: &SqliteRow) -> Result<Event, StoreError> {
 }
 
 /// A column that is a document.
-fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text).map_err(|error| StoreError::Row(format!("{column}: {error}")))
 }

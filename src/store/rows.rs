@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::UserChange;
+use super::{AccessChange, UserChange};
 use crate::types::step::{Action, ImageFacts, NodeFacts, Observed};
 use crate::types::vm::{BootPath, DesiredPower, VmId, VmSpec};
 use crate::types::{Digest, Reason};
@@ -17,6 +17,8 @@ pub struct Vm {
     pub id: VmId,
     /// The node that has it.
     pub node: String,
+    /// The project that it belongs to.
+    pub project: String,
     /// What it is made of.
     pub spec: VmSpec,
     /// The state in which it shall be.
@@ -304,7 +306,9 @@ pub enum Change {
     NodeSeen(Box<NodeFacts>),
     /// A user, or a session.
     User(Box<UserChange>),
-    /// A machine is described. Its name must be free.
+    /// Who may what is another one.
+    Access(Box<AccessChange>),
+    /// A machine is described. Its name must be free, and its project must have room for it.
     VmCreated(Box<Vm>),
     /// A machine's row changes. It must be there, and of the generation that is asked for.
     VmChanged(VmId, Box<VmChange>),
@@ -350,6 +354,19 @@ pub enum Change {
     },
     /// Two people signed an override.
     OverridePut(Box<OverrideRow>),
+}
+
+impl Change {
+    /// Whether who may what is another one after it.
+    pub(super) fn is_of_access(&self) -> bool {
+        match self {
+            Self::Access(_) => true,
+            Self::User(change) => {
+                matches!(**change, UserChange::Created(..) | UserChange::Changed { .. } | UserChange::Deleted(_))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What happened, before it has a number.

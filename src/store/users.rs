@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::apply::expect;
 use super::read::{optional, parsed};
-use super::{Store, StoreError, word};
+use super::{Store, StoreError, access, word};
 use crate::types::access::BuiltinRole;
+use crate::types::grant::Holder;
 
 /// What no debug print, and so no log, may show.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -224,8 +225,10 @@ pub(super) async fn apply(connection: &mut SqliteConnection, change: &UserChange
         UserChange::Created(user, hash) => created(connection, user, hash.as_ref()).await,
         UserChange::Changed { .. } => changed(connection, change).await,
         UserChange::Deleted(id) => {
-            let done = sqlx::query("DELETE FROM user WHERE id = ?1").bind(id.to_string()).execute(connection).await?;
-            expect(done.rows_affected(), || missing(*id))
+            let delete = sqlx::query("DELETE FROM user WHERE id = ?1").bind(id.to_string());
+            let done = delete.execute(&mut *connection).await?;
+            expect(done.rows_affected(), || missing(*id))?;
+            access::holder_gone(connection, &Holder::User(*id)).await
         }
         UserChange::PasswordSet { id, hash, must_change, at } => {
             let done = sqlx::query(

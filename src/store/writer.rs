@@ -7,7 +7,7 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit::AuditHead;
-use super::{StoreError, Touch, Write, Written, apply, users};
+use super::{Change, StoreError, Touch, Write, Written, apply, users};
 use crate::kill::{self, KillPoint};
 
 /// Writes in one commit. More would make the first of them wait for the last.
@@ -54,7 +54,12 @@ impl Writer {
     }
 
     /// Writes until nobody is left who could ask.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, told: watch::Sender<i64>) {
+    pub(super) async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Job>,
+        told: watch::Sender<i64>,
+        access: watch::Sender<u64>,
+    ) {
         let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
         let mut group: Vec<Asked> = Vec::new();
         let mut touches: Vec<Touch> = Vec::new();
@@ -73,6 +78,10 @@ impl Writer {
             }
             match self.commit(group.iter().map(|(write, _)| &**write)).await {
                 Ok(written) => {
+                    // Before anybody is answered: who has an answer decides by nothing older.
+                    if group.iter().any(|(write, _)| write.changes.iter().any(Change::is_of_access)) {
+                        access.send_modify(|generation| *generation += 1);
+                    }
                     told.send_replace(self.last_event);
                     for ((_, answer), written) in group.drain(..).zip(written) {
                         // Nobody waits any more: what was written stays written.
@@ -83,6 +92,9 @@ impl Writer {
                 Err(_) => {
                     for (write, answer) in group.drain(..) {
                         let outcome = self.commit(std::iter::once(&*write)).await;
+                        if write.changes.iter().any(Change::is_of_access) {
+                            access.send_modify(|generation| *generation += 1);
+                        }
                         told.send_replace(self.last_event);
                         let outcome = outcome.and_then(|mut one| one.pop().unwrap_or(Err(StoreError::Closed)));
                         let _ = answer.send(outcome);
@@ -120,7 +132,7 @@ impl Writer {
             let mut touched = false;
             match apply::changes(&mut transaction, &write.changes, &mut touched).await {
                 Ok(()) => {}
-                Err(error @ (StoreError::Conflict(_) | StoreError::Missing(_))) if !touched => {
+                Err(error @ (StoreError::Conflict(_) | StoreError::Missing(_) | StoreError::Quota(_))) if !touched => {
                     written.push(Err(error));
                     continue;
                 }

@@ -438,6 +438,12 @@ codes! {
         from "RFC 9110 section 15.5.2" fix "log in with debvisor login, or send an API key in Authorization: Bearer"
     AccessDenied "access-denied" Deny { "Who asks may not do this here; nothing is allowed that no grant allows." }
         from "docs/how-to/access.md" fix "ask an administrator for a role that has the permission which the message names"
+    AccessEscalation "access-escalation" Deny { "Whoever gives a role away must hold everything in it themselves, there, and without conditions." }
+        from "docs/how-to/access.md" fix "leave out of the role what the message names, or ask somebody who holds it"
+    AccessMalformed "access-malformed" Deny { "A tenant, project, role or grant is not of the form that it must have." }
+        from "docs/how-to/access.md" fix "mend what the message names"
+    QuotaExceeded "quota-exceeded" Deny { "The tenant or the project may not have so much." }
+        from "docs/how-to/access.md" fix "remove machines, make them smaller, or ask whoever set the quota for more"
     SecondPersonRequired "second-person-required" Deny { "Whoever asks for an act that needs two people cannot approve it." }
         from "docs/how-to/admit.md" fix "let somebody else approve it"
     ProposalExpired "proposal-expired" Deny { "The act that was to be approved has no time left, or asks for more time than is granted." }

@@ -256,5 +256,17 @@ pub const API_STREAMS: u32 = 100;
 pub const API_KEY_BYTES: usize = 255;
 /// How long a request may wait for an event or the end of an operation, in seconds.
 pub const API_WAIT_SECONDS: u64 = 60;
+/// Tenants.
+pub const ACCESS_TENANTS: u32 = 1_000;
+/// Projects of all tenants together.
+pub const ACCESS_PROJECTS: u32 = 10_000;
+/// Roles that somebody made.
+pub const ACCESS_ROLES: u32 = 1_000;
+/// Grants.
+pub const ACCESS_GRANTS: u32 = 10_000;
+/// Addresses and ranges that one grant is limited to.
+pub const ACCESS_ADDRESSES: usize = 64;
+/// The description of a tenant, a project or a role.
+pub const ACCESS_DESCRIPTION_BYTES: usize = 1_024;
 /// What is told of a serial console that is not followed.
 pub const API_CONSOLE_BYTES: usize = 1024 * 1024;

@@ -6,6 +6,7 @@ mod clock;
 mod code;
 mod digest;
 pub mod duration;
+pub mod grant;
 pub mod limits;
 mod reason;
 pub mod step;

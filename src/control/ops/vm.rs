@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::{Caller, Control, Deed, OpError};
-use crate::store::{Change, DecisionRow, Idempotency, Operation, OperationState, Vm, VmChange};
+use crate::store::{Change, DecisionRow, Idempotency, Operation, OperationState, Vm, VmChange, Written};
+use crate::types::grant::is_label;
 use crate::types::step::{Action, Passage};
 use crate::types::vm::{BootPath, DesiredPower, Iso, VmId, VmSpec};
 use crate::types::{Code, Digest, Reason};
@@ -76,8 +77,15 @@ impl Control {
     /// Describes a machine.
     ///
     /// # Errors
-    /// [`OpError::Invalid`], [`OpError::Refused`] by the gate, [`OpError::Conflict`] where the name is taken.
-    pub async fn vm_create(&self, caller: &Caller, spec: VmSpec, once: Option<Once>) -> Result<Vm, OpError> {
+    /// [`OpError::Invalid`], [`OpError::Refused`] by the gate or a quota, [`OpError::Conflict`] where the name is taken,
+    /// [`OpError::NotFound`] where there is no such project.
+    pub async fn vm_create(
+        &self,
+        caller: &Caller,
+        project: &str,
+        spec: VmSpec,
+        once: Option<Once>,
+    ) -> Result<Vm, OpError> {
         check(&spec)?;
         let once = match self.repeated(caller, once).await? {
             Repeated::Before(resource) => return self.vm_find(resource.trim_start_matches("vm/")).await,
@@ -96,6 +104,7 @@ impl Control {
         let vm = Vm {
             id,
             node: self.node().name.clone(),
+            project: project.to_owned(),
             spec,
             power: DesiredPower::Stopped,
             start_path: BootPath::Start,
@@ -113,7 +122,8 @@ impl Control {
         let data = serde_json::json!({ "name": vm.spec.name, "spec": vm.spec });
         let mut changes = vec![Change::VmCreated(Box::new(vm.clone())), decided];
         changes.extend(once_row(caller, once, &object, now));
-        self.record(caller, Deed::done("vm.create", object, "vm.created", data), changes).await?;
+        let deed = Deed::done("vm.create", object.clone(), "vm.created", data);
+        self.unless_full(caller, "vm.create", object, self.record(caller, deed, changes).await).await?;
         Ok(vm)
     }
 
@@ -148,7 +158,9 @@ impl Control {
             ..VmChange::default()
         };
         let changes = vec![Change::VmChanged(id, Box::new(change)), decided];
-        let written = self.record(caller, Deed::done("vm.update", object, "vm.updated", data), changes).await;
+        let deed = Deed::done("vm.update", object.clone(), "vm.updated", data);
+        let written = self.record(caller, deed, changes).await;
+        let written = self.unless_full(caller, "vm.update", object, written).await;
         match written {
             // Somebody was quicker between the look and the write.
             Err(OpError::Conflict(what)) if what.contains("meanwhile") => Err(OpError::Stale(what)),
@@ -289,6 +301,20 @@ impl Control {
         Err(OpError::Refused(reasons))
     }
 
+    /// What a quota had no room for is a refusal, and written down as one.
+    pub(in crate::control) async fn unless_full(
+        &self,
+        caller: &Caller,
+        action: &str,
+        object: String,
+        written: Result<Written, OpError>,
+    ) -> Result<Written, OpError> {
+        if let Err(OpError::Refused(reasons)) = &written {
+            self.record(caller, Deed::refused(action, object, "vm.refused", reasons), Vec::new()).await?;
+        }
+        written
+    }
+
     /// Whether this caller's key was used before, and for the same request.
     async fn repeated(&self, caller: &Caller, once: Option<Once>) -> Result<Repeated, OpError> {
         let Some(once) = once else { return Ok(Repeated::First(None)) };
@@ -370,11 +396,7 @@ fn check(spec: &VmSpec) -> Result<(), OpError> {
         ))))
     };
     let name = &spec.name;
-    let label = (1..=63).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if !label || name.parse::<VmId>().is_ok() {
+    if !is_label(name) || name.parse::<VmId>().is_ok() {
         return malformed(format!("{name:?} is no name for a machine"));
     }
     if spec.kernel.is_none() && spec.disks.is_empty() && spec.isos.is_empty() && !spec.netboot {

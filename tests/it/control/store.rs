@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use debvisor::store::{
-    AuditFault, AuditHead, AuditRecord, Change, NewEvent, Operation, OperationState, Store, StoreError, Vm, VmChange,
-    Write, Written, check_audit,
+    AuditFault, AuditHead, AuditRecord, Change, NewEvent, Operation, OperationState, Sight, Store, StoreError, Vm,
+    VmChange, Write, Written, check_audit,
 };
 use debvisor::types::Digest;
 use debvisor::types::vm::{BootPath, DesiredPower, Disk, VmId, VmSpec};
@@ -21,6 +21,7 @@ fn machine(number: u128, name: &str) -> Vm {
     Vm {
         id: VmId::new(Uuid::from_u128(number)),
         node: "node".to_owned(),
+        project: "default".to_owned(),
         spec: serde_json::from_value::<VmSpec>(spec).unwrap(),
         power: DesiredPower::Stopped,
         start_path: BootPath::Start,
@@ -236,7 +237,7 @@ async fn the_database_goes_back_to_nothing_and_forward_again() {
     drop(store);
     Store::migrate_back(&path, 0).await.unwrap();
     let again = Store::open(&path).await.unwrap();
-    assert!(again.vms(None, 10).await.unwrap().is_empty());
+    assert!(again.vms(&Sight::All, None, 10).await.unwrap().is_empty());
     again.write(create(1, "a")).await.unwrap();
 }
 
@@ -249,6 +250,6 @@ async fn who_waits_for_events_is_woken_and_misses_none() {
     newest.changed().await.unwrap();
     assert_eq!(*newest.borrow_and_update(), 1);
     store.write(create(2, "b")).await.unwrap();
-    let events = store.events_after(1, "vm.", "", 10).await.unwrap();
+    let events = store.events_after(1, "vm.", "", &Sight::All, 10).await.unwrap();
     assert_eq!(events.iter().map(|event| event.subject.as_str()).collect::<Vec<_>>(), ["vm/b"]);
 }
