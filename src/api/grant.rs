@@ -24,8 +24,11 @@ pub struct GrantView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub id: Option<Uuid>,
-    /// Who: `user:…` or `service:…`.
+    /// Who: `user:IDENTITY` or `service:NAME`.
     pub holder: String,
+    /// The user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Which role.
     pub role: String,
     /// Where: `everything`, `tenant:…`, `project:…` or `vm:…`.
@@ -109,7 +112,7 @@ pub(super) async fn list(
     let shown = shown.filter(|grant| after.is_none_or(|after| grant.id > after));
     let items: Vec<Grant> = shown.take(cursor.limit() as usize).collect();
     let page = Page::new(items, cursor.limit(), |grant| grant.id.to_string());
-    Ok(Json(Page { items: page.items.into_iter().map(GrantView::new).collect(), next: page.next }))
+    Ok(Json(Page { items: GrantView::all(&app, page.items).await?, next: page.next }))
 }
 
 /// Gives somebody a role. Whoever asks must hold `access.write` there, and everything that is in the role.
@@ -122,7 +125,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<GrantView>), Problem> {
     let GrantRequest { holder, role, scope, conditions } = request;
     let made = app.control.grant_create(&caller, &holder, role, &scope, conditions).await?;
-    Ok((StatusCode::CREATED, Json(GrantView::new(made))))
+    Ok((StatusCode::CREATED, Json(GrantView::of(&app, made).await?)))
 }
 
 /// One grant.
@@ -133,7 +136,7 @@ pub(super) async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<GrantView>, Problem> {
-    Ok(Json(GrantView::new(app.control.grant_find(&id).await?)))
+    Ok(Json(GrantView::of(&app, app.control.grant_find(&id).await?).await?))
 }
 
 /// Takes a role from somebody, at once.
@@ -175,24 +178,34 @@ pub(super) async fn check(
         }
     };
     let because = app.control.may(&asked, question.permission, &at).await?;
-    let by = match &because {
-        Some(Because::Granted(grants)) => grants.iter().cloned().map(GrantView::new).collect(),
+    let (allowed, permission) = (because.is_some(), question.permission);
+    let by = match because {
+        Some(Because::Granted(grants)) => GrantView::all(&app, grants).await?,
         _ => Vec::new(),
     };
-    let (allowed, permission) = (because.is_some(), question.permission);
     Ok(Json(Verdict { allowed, holder: asked.actor, permission, on: question.on, by }))
 }
 
 impl GrantView {
-    fn new(grant: Grant) -> Self {
-        Self {
+    async fn of(app: &App, grant: Grant) -> Result<Self, Problem> {
+        let user = app.control.name_of(&grant.holder).await?;
+        Ok(Self {
             id: (!grant.id.is_nil()).then_some(grant.id),
             holder: grant.holder.to_string(),
+            user,
             role: grant.role,
             scope: grant.scope.to_string(),
             conditions: grant.conditions,
             created_at: grant.created_at,
             created_by: grant.created_by,
+        })
+    }
+
+    async fn all(app: &App, grants: impl IntoIterator<Item = Grant>) -> Result<Vec<Self>, Problem> {
+        let mut views = Vec::new();
+        for grant in grants {
+            views.push(Self::of(app, grant).await?);
         }
+        Ok(views)
     }
 }

@@ -36,12 +36,14 @@ mod registry;
 mod release;
 pub mod report;
 mod reverify;
+mod role;
 mod sarif;
 mod sbom;
 mod seal;
 mod sign;
 mod signing;
 mod sigstore;
+mod tenant;
 mod trust;
 mod up;
 mod verify;
@@ -140,6 +142,16 @@ enum Command {
     Audit(audit::Args),
     /// Say what must not run, and let it run again by two people
     Quarantine(quarantine::Args),
+    /// Make tenants, and say how much they may take
+    Tenant(tenant::Args),
+    /// Make projects of tenants, and say how much they may take
+    Project(tenant::ProjectArgs),
+    /// Make roles, and show what they let their holders do
+    Role(role::Args),
+    /// Give somebody a role, or take it from them
+    Grant(role::GrantArgs),
+    /// Say whether somebody may do something, and why
+    Access(role::AccessArgs),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -288,6 +300,11 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Event(args) => event::run(&args, context),
         Command::Audit(args) => audit::run(&args, context),
         Command::Quarantine(args) => quarantine::run(args, context),
+        Command::Tenant(args) => tenant::run(args, context),
+        Command::Project(args) => tenant::run_project(args, context),
+        Command::Role(args) => role::run(args, context),
+        Command::Grant(args) => role::run_grant(args, context),
+        Command::Access(args) => role::run_access(args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

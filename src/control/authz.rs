@@ -11,7 +11,7 @@ use self::grants::Circumstances;
 use super::{Caller, Control, Deed, OpError};
 use crate::store::{Grant, Sight};
 use crate::types::access::{Permission, Subject};
-use crate::types::grant::Scope;
+use crate::types::grant::{Holder, Scope};
 use crate::types::vm::VmId;
 use crate::types::{Code, Reason};
 
@@ -227,6 +227,17 @@ impl Control {
         let grants = self.grants().await?;
         let shown = grants.all().filter(|(_, place)| self.has(&grants, caller, Permission::AccessRead, place));
         Ok(shown.map(|(grant, _)| grant.clone()).collect())
+    }
+
+    /// What a user who holds something is called.
+    ///
+    /// # Errors
+    /// Where what is kept cannot be read.
+    pub async fn name_of(&self, holder: &Holder) -> Result<Option<String>, OpError> {
+        match holder {
+            Holder::User(user) => Ok(self.grants().await?.name(*user).map(str::to_owned)),
+            Holder::Service(_) => Ok(None),
+        }
     }
 
     /// Lets the caller give this role to somebody here: they must hold all of it themselves, without conditions, or

@@ -194,6 +194,21 @@ impl Sight {
     }
 }
 
+/// A user, as far as that says what they may.
+#[derive(Debug, Clone)]
+pub struct UserRole {
+    /// Who.
+    pub id: Uuid,
+    /// Their name.
+    pub name: String,
+    /// The built-in role that they have on everything.
+    pub role: Option<String>,
+    /// They are kept out.
+    pub disabled: bool,
+    /// Since when they are known.
+    pub created_at: Timestamp,
+}
+
 /// Everything that decides who may what, as it was at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct AccessRows {
@@ -201,8 +216,8 @@ pub struct AccessRows {
     pub projects: Vec<(String, String)>,
     /// The names of tenants.
     pub tenants: Vec<String>,
-    /// Users who are not kept out, with the role that each has by themselves.
-    pub users: Vec<(Uuid, Option<String>, Timestamp)>,
+    /// Users, and the role that each has by themselves.
+    pub users: Vec<UserRole>,
     /// Roles that somebody made.
     pub roles: Vec<Role>,
     /// Who has which; where it is on a machine, with the project of that.
@@ -228,11 +243,19 @@ impl Store {
             .map(|row| Ok((row.try_get("name")?, row.try_get("tenant")?)))
             .collect::<Result<_, StoreError>>()?;
         let tenants = sqlx::query_scalar("SELECT name FROM tenant").fetch_all(&mut *look).await?;
-        let users = sqlx::query("SELECT id, role, created_at FROM user WHERE NOT disabled")
+        let users = sqlx::query("SELECT id, name, role, disabled, created_at FROM user")
             .fetch_all(&mut *look)
             .await?
             .iter()
-            .map(|row| Ok((parsed(row, "id")?, row.try_get("role")?, parsed(row, "created_at")?)))
+            .map(|row| {
+                Ok(UserRole {
+                    id: parsed(row, "id")?,
+                    name: row.try_get("name")?,
+                    role: row.try_get("role")?,
+                    disabled: row.try_get("disabled")?,
+                    created_at: parsed(row, "created_at")?,
+                })
+            })
             .collect::<Result<_, StoreError>>()?;
         let roles = sqlx::query("SELECT * FROM role").fetch_all(&mut *look).await?;
         let roles = roles.iter().map(role).collect::<Result<_, _>>()?;

@@ -21,7 +21,7 @@ mod rows;
 mod users;
 mod writer;
 
-pub use access::{AccessChange, AccessRows, Amended, Grant, Project, Quota, Role, Sight, Tenant, Usage};
+pub use access::{AccessChange, AccessRows, Amended, Grant, Project, Quota, Role, Sight, Tenant, Usage, UserRole};
 pub use audit::{AuditFault, AuditHead, check as check_audit};
 pub use rows::*;
 pub use users::{Credentials, Hidden, Session, SessionKind, TokenHash, Touch, User, UserChange};

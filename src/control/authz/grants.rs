@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::role::{Permissions, SHARED, built_in};
 use super::{Place, condition};
 use crate::control::{Control, OpError};
-use crate::store::{Grant, Sight, Store};
+use crate::store::{Grant, Sight, Store, UserRole};
 use crate::types::access::{Permission, Subject};
 use crate::types::grant::{Conditions, Holder, Scope};
 
@@ -24,6 +24,8 @@ pub struct Grants {
     /// Projects, with their tenants.
     projects: HashMap<String, String>,
     tenants: BTreeSet<String>,
+    /// Users, with their names.
+    names: HashMap<Uuid, String>,
     /// Roles that somebody made.
     roles: HashMap<String, Permissions>,
 }
@@ -65,10 +67,15 @@ impl Grants {
             held: HashMap::new(),
             projects: rows.projects.into_iter().collect(),
             tenants: rows.tenants.into_iter().collect(),
+            names: HashMap::new(),
             roles,
         };
         let mut known = HashSet::new();
-        for (user, role, since) in rows.users {
+        for UserRole { id: user, name, role, disabled, created_at } in rows.users {
+            grants.names.insert(user, name);
+            if disabled {
+                continue;
+            }
             known.insert(user);
             let Some(role) = role else { continue };
             let permissions = grants.permissions(&role).unwrap_or_default();
@@ -79,7 +86,7 @@ impl Grants {
                 role,
                 scope: Scope::Everything,
                 conditions: Conditions::default(),
-                created_at: since,
+                created_at,
                 created_by: "system".to_owned(),
             };
             let held = Held { grant, place: Place::Everything, permissions };
@@ -135,6 +142,11 @@ impl Grants {
     pub(super) fn project(&self, name: &str) -> Option<Place> {
         let tenant = self.tenant_of(name)?.to_owned();
         Some(Place::Project { name: name.to_owned(), tenant })
+    }
+
+    /// The name of a user.
+    pub(super) fn name(&self, user: Uuid) -> Option<&str> {
+        self.names.get(&user).map(String::as_str)
     }
 
     /// What a grant is on, where there is such a grant.
