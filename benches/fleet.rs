@@ -157,6 +157,7 @@ async fn describe(store: &Store, nodes: usize, kernel: &Digest) {
             Change::VmCreated(Box::new(Vm {
                 id: VmId::new(Uuid::now_v7()),
                 node: node.clone(),
+                project: "default".to_owned(),
                 spec,
                 power: DesiredPower::Running,
                 start_path: BootPath::Start,

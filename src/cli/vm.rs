@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use super::client::{Client, Connection, outcome, print_json, print_list, told, word};
 use super::{Context, Ended, Format};
-use crate::api::{PowerRequest, VmView};
+use crate::api::{MoveRequest, PowerRequest, VmView};
 use crate::store::Operation;
 use crate::types::step::Action;
 
@@ -54,6 +54,13 @@ enum Command {
     Save(Asked),
     /// Make room for a machine that another node sends, through the gate
     Receive(Asked),
+    /// Give a machine to another project, whose quota must have room for it
+    Move {
+        /// The machine, by name or identity
+        vm: String,
+        /// The project
+        project: String,
+    },
     /// Remove a machine, running or not, with its overlays and snapshots
     Delete(Asked),
     /// Read the serial console, and type into it; Ctrl-] ends that
@@ -135,6 +142,10 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
         Command::Receive(asked) => power(&client, &asked, &PowerRequest::Receive, context)?,
         Command::Reset(asked) => act(&client, &asked, &Action::Reset, context)?,
         Command::Save(asked) => act(&client, &asked, &Action::Save, context)?,
+        Command::Move { vm, project } => {
+            let moved: VmView = client.send(Method::PUT, &path(&vm, "/project"), &MoveRequest { project })?;
+            show(&moved, context)?;
+        }
         Command::Delete(asked) => {
             let operation: Operation = client.ask(Method::DELETE, &path(&asked.vm, ""))?;
             finish(&client, operation, asked.no_wait, context)?;
@@ -193,9 +204,10 @@ fn list(client: &Client, watch: bool, context: &Context) -> anyhow::Result<()> {
     let mut after: Option<String> = None;
     loop {
         let machines: Vec<VmView> = client.all("/v1/vms")?;
-        print_list(context, &machines, ["NAME", "STATE", "WANTED", "CPUS", "MEMORY", "NOTE"], |vm| {
+        print_list(context, &machines, ["NAME", "PROJECT", "STATE", "WANTED", "CPUS", "MEMORY", "NOTE"], |vm| {
             [
                 vm.name.clone(),
+                vm.project.clone(),
                 state(vm),
                 word(&vm.power),
                 vm.spec.cpus.to_string(),
@@ -236,6 +248,7 @@ fn show(vm: &VmView, context: &Context) -> anyhow::Result<()> {
     println!("name         {}", vm.name);
     println!("id           {}", vm.id);
     println!("node         {}", vm.node);
+    println!("project      {}", vm.project);
     println!("generation   {}", vm.generation);
     println!("wanted       {}", word(&vm.power));
     println!("state        {}", state(vm));

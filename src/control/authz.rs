@@ -143,7 +143,7 @@ impl Control {
             None => words(at),
         };
         let deed = Deed::refused(permission.as_str(), object, "access.denied", std::slice::from_ref(&reason));
-        self.record(caller, deed, Vec::new()).await?;
+        self.refused(caller, deed).await?;
         let seen = match (reading(at), &found) {
             (None, _) => true,
             (Some(reading), Some(found)) => self.has(&grants, caller, reading, &found.shown),
@@ -286,8 +286,14 @@ impl Control {
         let message = format!("{} does not hold {lacking} on {scope}, not without conditions", caller.actor);
         let reasons = vec![Reason::new(Code::AccessEscalation, message)];
         let deed = Deed::refused("access.give", object.to_owned(), "access.denied", &reasons);
-        self.record(caller, deed, Vec::new()).await?;
+        self.refused(caller, deed).await?;
         Err(OpError::Refused(reasons))
+    }
+
+    /// Writes a refusal down. It changes nothing, so that nobody is woken.
+    async fn refused(&self, caller: &Caller, deed: Deed<'_>) -> Result<(), OpError> {
+        self.store().write(deed.by(caller, self.now(), Vec::new())).await?;
+        Ok(())
     }
 
     fn has(&self, grants: &Grants, caller: &Caller, permission: Permission, place: &Place) -> bool {

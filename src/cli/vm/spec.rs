@@ -19,6 +19,9 @@ pub(super) struct CreateArgs {
     /// The name: lower-case letters, digits and hyphens
     #[arg(required_unless_present = "file")]
     name: Option<String>,
+    /// The project that it belongs to
+    #[arg(long, default_value = "default")]
+    project: String,
     /// A description in JSON, in place of all the flags
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cpus", "memory", "disk", "kernel", "nic", "iso", "firmware"])]
     file: Option<PathBuf>,
@@ -80,7 +83,7 @@ pub(super) fn create(client: &Client, args: &CreateArgs, context: &Context) -> a
         Some(file) => read(file)?,
         None => described(client, args)?,
     };
-    let vm: VmView = client.send(Method::POST, "/v1/vms", &spec)?;
+    let vm: VmView = client.send(Method::POST, &in_project(&args.project), &spec)?;
     if context.format != Format::Text {
         print_json(&vm)?;
     } else {
@@ -93,6 +96,11 @@ pub(super) fn create(client: &Client, args: &CreateArgs, context: &Context) -> a
         power(client, &asked, &PowerRequest::Start, &quiet)?;
     }
     Ok(())
+}
+
+fn in_project(project: &str) -> String {
+    let project: String = url::form_urlencoded::byte_serialize(project.as_bytes()).collect();
+    format!("/v1/vms?project={project}")
 }
 
 fn read(file: &Path) -> anyhow::Result<VmSpec> {
