@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use debvisor::cli::Local;
+use debvisor::control::authn::{self, Rate, SealingKey};
 use debvisor::control::{Control, Settings};
 use debvisor::node::admission::Admission;
 use debvisor::node::agent::Agent;
@@ -108,8 +109,15 @@ async fn up(folder: &Path, nodes: usize) -> (Control, watch::Sender<bool>) {
         tokio::spawn(async move { while news.recv().await.is_some() {} });
         links.push(Arc::new(Local(agent)));
     }
-    let settings =
-        Settings { on_quarantine: QuarantineAction::Pause, release_validity: jiff::SignedDuration::from_hours(1) };
+    let rate = Rate { limit: 100, window_ms: 1_000 };
+    let settings = Settings {
+        authn: authn::Settings {
+            key: SealingKey::open(&folder.join("secrets.key")).unwrap(),
+            limits: authn::Limits { address: rate, subject: rate, login: rate },
+        },
+        on_quarantine: QuarantineAction::Pause,
+        release_validity: jiff::SignedDuration::from_hours(1),
+    };
     let store = Store::open(&folder.join("state.db")).await.unwrap();
     let control = Control::new(store, links, Clock::new(now), settings, revoked).await.unwrap();
     control.come_up().await.unwrap();

@@ -1,33 +1,13 @@
 //! The only reader of environment variables; every other room is handed values.
 
+use std::env;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::{env, fmt};
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
-/// A text that no log, error or debug print may show; wiped from memory when dropped.
-#[derive(Clone, Default)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes the text over.
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The text itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+pub use crate::types::Secret;
 
 /// What the environment says that a run of the command line depends on.
 #[derive(Debug, Clone, Default)]
@@ -221,6 +201,8 @@ pub struct ServerConfig {
     pub hypervisor: HypervisorConfig,
     /// Where the interface listens besides its socket.
     pub listen: ListenConfig,
+    /// How often somebody may ask.
+    pub limits: LimitsConfig,
     /// Read elsewhere.
     #[serde(rename = "admission")]
     _admission: Option<toml::Table>,
@@ -272,6 +254,29 @@ pub struct HypervisorConfig {
     pub program: Option<PathBuf>,
     /// What stands for the host's boot identity, for tests of what happens when a host comes up.
     pub boot_id: Option<String>,
+}
+
+/// How often somebody may ask, but for whoever is at the socket.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LimitsConfig {
+    /// Requests from one address, in any second.
+    pub requests_per_second_per_address: NonZeroU32,
+    /// Requests of one user, with their keys, in any second.
+    pub requests_per_second_per_user: NonZeroU32,
+    /// Logins from one address, in any minute.
+    pub logins_per_minute_per_address: NonZeroU32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let of = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self {
+            requests_per_second_per_address: of(100),
+            requests_per_second_per_user: of(100),
+            logins_per_minute_per_address: of(10),
+        }
+    }
 }
 
 /// What runs machines.

@@ -6,6 +6,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::authn::MustChange;
 use super::extract::Machine;
 use super::{App, Problem};
 use crate::control::authz::{Place, Resource};
@@ -55,6 +56,11 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("GET",    "/v1/images/{image}",                      Needs(ImageRead)),
     ("POST",   "/v1/images/{image}/evidence",             Needs(ImageWrite)),
     ("POST",   "/v1/images/{image}/verify",               Needs(ImageRead)),
+    ("GET",    "/v1/me",                                  Known),
+    ("PUT",    "/v1/me/password",                         Known),
+    ("POST",   "/v1/me/totp",                             Known),
+    ("POST",   "/v1/me/totp/confirm",                     Known),
+    ("POST",   "/v1/me/totp/remove",                      Known),
     ("GET",    "/v1/nodes",                               Needs(NodeRead)),
     ("GET",    "/v1/nodes/{node}",                        Needs(NodeRead)),
     ("GET",    "/v1/openapi.json",                        Public),
@@ -73,11 +79,25 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("DELETE", "/v1/roles/{role}",                        Needs(AccessWrite)),
     ("GET",    "/v1/roles/{role}",                        Somewhere(AccessRead)),
     ("PUT",    "/v1/roles/{role}",                        Needs(AccessWrite)),
+    ("DELETE", "/v1/session",                             Known),
+    ("GET",    "/v1/session",                             Known),
+    ("POST",   "/v1/session",                             Public),
+    ("GET",    "/v1/sessions",                            Known),
+    ("DELETE", "/v1/sessions/{session}",                  Known),
     ("GET",    "/v1/tenants",                             Somewhere(TenantRead)),
     ("POST",   "/v1/tenants",                             Needs(TenantWrite)),
     ("DELETE", "/v1/tenants/{tenant}",                    Above(TenantWrite)),
     ("GET",    "/v1/tenants/{tenant}",                    Needs(TenantRead)),
     ("PUT",    "/v1/tenants/{tenant}",                    Above(TenantWrite)),
+    ("GET",    "/v1/users",                               Needs(UserRead)),
+    ("POST",   "/v1/users",                               Needs(UserWrite)),
+    ("DELETE", "/v1/users/{user}",                        Needs(UserWrite)),
+    ("GET",    "/v1/users/{user}",                        Needs(UserRead)),
+    ("PATCH",  "/v1/users/{user}",                        Needs(UserWrite)),
+    ("PUT",    "/v1/users/{user}/password",               Needs(UserWrite)),
+    ("DELETE", "/v1/users/{user}/sessions",               Needs(UserWrite)),
+    ("GET",    "/v1/users/{user}/sessions",               Needs(UserRead)),
+    ("DELETE", "/v1/users/{user}/totp",                   Needs(UserWrite)),
     ("GET",    "/v1/vms",                                 Somewhere(VmRead)),
     ("POST",   "/v1/vms",                                 Somewhere(VmCreate)),
     ("DELETE", "/v1/vms/{vm}",                            Needs(VmDelete)),
@@ -101,7 +121,8 @@ pub(super) async fn guard(
 ) -> Response {
     let caller = request.extensions().get::<Caller>().cloned();
     let access = access_of(request.method(), path.as_str());
-    match allowed(&app, access, &named, caller).await {
+    let must_change = request.extensions().get::<MustChange>().is_some();
+    match allowed(&app, access, &named, caller, must_change).await {
         Ok(place) => {
             if let Some(id) = place.and_then(|place| place.vm()) {
                 request.extensions_mut().insert(Machine(id));
@@ -117,6 +138,7 @@ async fn allowed(
     access: Option<Access>,
     named: &RawPathParams,
     caller: Option<Caller>,
+    must_change: bool,
 ) -> Result<Option<Place>, Problem> {
     if access == Some(Public) {
         return Ok(None);
@@ -126,6 +148,10 @@ async fn allowed(
         OpError::Unauthenticated(Box::new(reason))
     })?;
     match access {
+        Some(Needs(_) | Above(_) | Somewhere(_)) if must_change => {
+            let message = format!("{} has to choose another password first", caller.actor);
+            Err(OpError::Forbidden(Box::new(Reason::new(Code::PasswordChangeRequired, message))).into())
+        }
         Some(Needs(permission)) => Ok(Some(app.control.authorize(&caller, permission, &resource(named)).await?)),
         Some(Above(permission)) => Ok(Some(app.control.authorize(&caller, permission, &above(named)).await?)),
         Some(Somewhere(permission)) => {
@@ -135,6 +161,11 @@ async fn allowed(
         Some(Known) => Ok(None),
         _ => Err(Problem::method()),
     }
+}
+
+/// Whether an endpoint asks nobody who they are.
+pub(super) fn is_public(method: &Method, path: &str) -> bool {
+    access_of(method, path) == Some(Public)
 }
 
 fn access_of(method: &Method, path: &str) -> Option<Access> {

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,6 +30,9 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<serde_json::Value>)]
     pub reasons: Vec<Reason>,
+    /// Seconds to wait before it is asked again; told in the header field.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -58,6 +61,7 @@ impl Problem {
             code: code.to_owned(),
             hint: reason.hint.clone(),
             reasons: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -86,6 +90,10 @@ impl From<OpError> for Problem {
             OpError::Refused(reasons) => Self::refused(reasons),
             OpError::Unauthenticated(reason) => Self::of(StatusCode::UNAUTHORIZED, &reason),
             OpError::Forbidden(reason) => Self::of(StatusCode::FORBIDDEN, &reason),
+            OpError::TooMany { reason, wait_ms } => {
+                let retry_after = Some(wait_ms.div_ceil(1_000).max(1));
+                Self { retry_after, ..Self::of(StatusCode::TOO_MANY_REQUESTS, &reason) }
+            }
             // Told to the log in full, and to the caller that it is so.
             OpError::Store(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "the state could not be read or written");
@@ -104,6 +112,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, media_type, Json(self)).into_response()
+        let wait = self.retry_after.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
+        // RFC 9110 section 15.5.2: who is told 401 is told how to say who they are.
+        let challenge = (status == StatusCode::UNAUTHORIZED).then_some([(header::WWW_AUTHENTICATE, "Bearer")]);
+        let headers = AppendHeaders(wait.into_iter().flatten());
+        let challenge = AppendHeaders(challenge.into_iter().flatten());
+        (status, media_type, headers, challenge, Json(self)).into_response()
     }
 }

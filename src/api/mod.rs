@@ -21,20 +21,25 @@ use crate::types::limits;
 
 mod access;
 mod audit;
+mod authn;
 mod console;
 mod error;
 mod event;
 mod extract;
 mod grant;
 mod image;
+mod limit;
 mod listen;
+mod me;
 mod node;
 mod operation;
 mod peer;
 mod quarantine;
 mod role;
+mod session;
 mod tenant;
 pub mod tls;
+mod user;
 mod vm;
 
 pub use error::Problem;
@@ -42,9 +47,12 @@ pub use extract::Page;
 pub use grant::{GrantRequest, GrantView, Verdict};
 pub use image::{EvidenceUpload, FinishRequest};
 pub use listen::{Listeners, TlsListener};
+pub use me::{MeView, RotatedView, TotpView};
 pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
 pub use role::{RoleAmendRequest, RoleRequest, RoleView};
+pub use session::SessionView;
 pub use tenant::{AmendRequest, ProjectRequest, ProjectView, TenantRequest, TenantView};
+pub use user::UserPatchRequest;
 pub use vm::{MoveRequest, PowerRequest, VmView};
 
 /// What handlers share.
@@ -94,7 +102,7 @@ fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
         .fallback(async || Problem::unknown("there is nothing at this address"))
         .method_not_allowed_fallback(async || Problem::method())
         .route_layer(middleware::from_fn_with_state(app.clone(), access::guard))
-        .layer(middleware::from_fn(peer::identify))
+        .layer(middleware::from_fn_with_state(app.clone(), peer::identify))
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(limits::API_BODY_PAUSE_MS)))
         .with_state(app);
@@ -124,6 +132,19 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(event::list))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
+        .routes(routes!(me::show))
+        .routes(routes!(me::password))
+        .routes(routes!(me::totp_begin))
+        .routes(routes!(me::totp_confirm))
+        .routes(routes!(me::totp_remove))
+        .routes(routes!(session::login, session::show, session::logout))
+        .routes(routes!(session::list))
+        .routes(routes!(session::revoke))
+        .routes(routes!(user::list, user::create))
+        .routes(routes!(user::show, user::update, user::delete))
+        .routes(routes!(user::password))
+        .routes(routes!(user::totp_remove))
+        .routes(routes!(user::sessions, user::sessions_close))
         .routes(routes!(quarantine::list, quarantine::add))
         .routes(routes!(quarantine::release))
         .routes(routes!(quarantine::approvals))

@@ -3,13 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
-use super::error::Problem;
+use super::authn::{self, Carried, Head, MustChange};
+use super::limit::Standings;
+use super::{App, Problem, access};
 use crate::control::Caller;
+use crate::control::authn::Identified;
 
 /// The other end of a connection. Every request carries it in its extensions.
 #[derive(Debug, Clone)]
@@ -36,24 +39,67 @@ pub(super) struct Remote {
 
 impl Peer {
     /// Where the other end is, where it is not this host.
-    #[expect(dead_code, reason = "the first who counts by addresses takes this line away")]
     pub(super) const fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Host { .. } => None,
             Self::Remote(remote) => Some(remote.address),
         }
     }
+
+    /// The user of the host.
+    pub(super) const fn uid(&self) -> Option<u32> {
+        match self {
+            Self::Host { uid } => *uid,
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// As the audit log calls it.
+    pub(super) const fn origin(&self) -> &'static str {
+        match self {
+            Self::Host { .. } => "socket",
+            Self::Remote(_) => "tls",
+        }
+    }
 }
 
-/// Says who asks, where the connection tells: handlers and the guard find a [`Caller`] in the request.
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
-    if let Some(Peer::Host { uid: Some(uid) }) = request.extensions().get::<Peer>() {
-        let why = request.headers().get("debvisor-why").and_then(|why| why.to_str().ok());
-        let why = why.map(|why| why.chars().take(1000).collect());
-        let caller = Caller::host(*uid, why);
-        request.extensions_mut().insert(caller);
+/// Says who asks: handlers and the guard find a [`Caller`] in the request. Whoever asks too often is told so before
+/// anything is looked up.
+pub(super) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let mut standings = Standings::default();
+    let mut response = match told(&app, &mut request, &mut standings).await {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    standings.tell(&mut response);
+    response
+}
+
+async fn told(app: &App, request: &mut Request, standings: &mut Standings) -> Result<(), Problem> {
+    // A connection that says nothing of its other end is nobody's.
+    let peer = request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Host { uid: None });
+    if let Some(address) = peer.address() {
+        standings.note("address", app.control.address_standing(address))?;
     }
-    next.run(request).await
+    let path = request.extensions().get::<MatchedPath>();
+    let public = path.is_some_and(|path| access::is_public(request.method(), path.as_str()));
+    let head = Head { method: request.method(), uri: request.uri(), headers: request.headers() };
+    let origin = authn::origin(&peer, request.headers());
+    let identified = authn::identify(app, &peer, &head, public).await?;
+    request.extensions_mut().insert(origin);
+    let Some(Identified { caller, session, csrf, must_change }) = identified else { return Ok(()) };
+    if let Some(standing) = app.control.subject_standing(&caller.subject) {
+        standings.note("user", standing)?;
+    }
+    let extensions = request.extensions_mut();
+    if let Some(session) = session {
+        extensions.insert(Carried(session, csrf));
+    }
+    if must_change {
+        extensions.insert(MustChange);
+    }
+    extensions.insert(caller);
+    Ok(())
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -46,6 +46,7 @@ mod sigstore;
 mod tenant;
 mod trust;
 mod up;
+mod user;
 mod verify;
 mod vex;
 mod vm;
@@ -152,6 +153,8 @@ enum Command {
     Grant(role::GrantArgs),
     /// Say whether somebody may do something, and why
     Access(role::AccessArgs),
+    /// Say who may log in
+    User(user::Args),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -305,6 +308,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Role(args) => role::run(args, context),
         Command::Grant(args) => role::run_grant(args, context),
         Command::Access(args) => role::run_access(args, context),
+        Command::User(args) => user::run(args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

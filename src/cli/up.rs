@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use super::{Context, Ended, UsageError};
 use crate::api::{self, Listeners, TlsListener};
-use crate::config::{AcceleratorConfig, HypervisorKind, ListenConfig, ServerConfig};
+use crate::config::{AcceleratorConfig, HypervisorKind, LimitsConfig, ListenConfig, ServerConfig};
+use crate::control::authn::{self, Rate, SealingKey};
 use crate::control::{Control, Settings};
 use crate::node::admission::Admission;
 use crate::node::agent::Agent;
@@ -179,7 +180,9 @@ async fn serve<H: Hypervisor>(
     let issuer = NodeKey::open(&plan.state.join("server.key")).context("cannot open the server's key")?;
     let images = ImageStore::open(&plan.state.join("images"), key).context("cannot open the image store")?;
     let trust = plan.trust.pinning(issuer.public().clone());
+    let sealing = SealingKey::open(&plan.state.join("secrets.key")).context("cannot open secrets.key")?;
     let settings = Settings {
+        authn: authn::Settings { key: sealing, limits: request_limits(plan.config.limits) },
         on_quarantine: match trust.on_quarantine() {
             Stilled::Pause => QuarantineAction::Pause,
             Stilled::Isolate => QuarantineAction::Isolate,
@@ -224,6 +227,7 @@ async fn serve<H: Hypervisor>(
     let socket = listen(&plan.socket)?;
     let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(stopped.clone())));
     let watching = tokio::spawn(watcher.watch(stopped.clone()));
+    tokio::spawn(control.clone().sessions_keep(stopped.clone()));
     let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));
     let serving = tokio::spawn(api::serve(control, Listeners { socket, tls }, stopped, DRAIN));
     if !context.quiet {
@@ -274,6 +278,15 @@ async fn port(
         connections_per_address: config.connections_per_address,
     };
     Ok((tls, told, keeper))
+}
+
+fn request_limits(config: LimitsConfig) -> authn::Limits {
+    let rate = |limit: std::num::NonZeroU32, window_ms| Rate { limit: limit.get(), window_ms };
+    authn::Limits {
+        address: rate(config.requests_per_second_per_address, 1_000),
+        subject: rate(config.requests_per_second_per_user, 1_000),
+        login: rate(config.logins_per_minute_per_address, 60_000),
+    }
 }
 
 /// The socket: for this user and this group, and a stale one makes room.

@@ -229,6 +229,13 @@ impl Control {
         Ok(shown.map(|(grant, _)| grant.clone()).collect())
     }
 
+    /// The roles that a user was granted, and where.
+    pub(in crate::control) async fn held_by(&self, user: Uuid) -> Result<Vec<(String, Scope)>, OpError> {
+        let grants = self.grants().await?;
+        let held = grants.all().filter(|(grant, _)| grant.holder == Holder::User(user));
+        Ok(held.map(|(grant, _)| (grant.role.clone(), grant.scope.clone())).collect())
+    }
+
     /// What a user who holds something is called.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::types::vm::VmId;
 use crate::types::{Clock, Code, Reason};
 
 pub mod audit;
+pub mod authn;
 pub mod authz;
 pub mod link;
 pub mod ops;
@@ -46,6 +47,7 @@ struct Inner {
     home: Host,
     clock: Clock,
     settings: Settings,
+    authn: authn::Authn,
     /// Machines that a step is under way for.
     busy: Mutex<HashSet<VmId>>,
     /// Wakes the reconciler.
@@ -69,6 +71,8 @@ struct Host {
 /// What the configuration says of how the control plane decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// How people and programs prove who they are.
+    pub authn: authn::Settings,
     /// What happens to machines that run what is put into quarantine.
     pub on_quarantine: QuarantineAction,
     /// How long a release from quarantine holds at most.
@@ -138,6 +142,14 @@ pub enum OpError {
     /// Who asks may not.
     #[error("{}", .0.message)]
     Forbidden(Box<Reason>),
+    /// They asked too often.
+    #[error("{}", .reason.message)]
+    TooMany {
+        /// Why.
+        reason: Box<Reason>,
+        /// How long to wait.
+        wait_ms: u64,
+    },
     /// What is kept could not be read or written.
     #[error("the state cannot be read or written")]
     Store(#[source] StoreError),
@@ -182,8 +194,10 @@ impl Control {
         let home = home.ok_or_else(|| OpError::NotFound("there is no node".to_owned()))?;
         let rules = rules::Rules::load(&store).await?;
         let grants = authz::Grants::load(&store).await?;
+        let authn = authn::Authn::new(settings.authn.clone())?;
         let inner = Inner {
             store,
+            authn,
             nodes,
             home,
             clock,

@@ -556,6 +556,17 @@ impl Store {
             .collect()
     }
 
+    /// Whether there are sessions that have ended by themselves: that end before `expired`, or were not used since
+    /// `idle`.
+    pub async fn sessions_ended(&self, expired: Timestamp, idle: Timestamp) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM session WHERE expires_at < ?1 OR used_at < ?2 LIMIT 1")
+            .bind(stamp(expired))
+            .bind(stamp(idle))
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Whether a user has logged in from this address before.
     pub async fn login_address_known(&self, user: Uuid, address: &str) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT 1 FROM login_address WHERE user = ?1 AND address = ?2")

@@ -436,6 +436,26 @@ codes! {
         from "docs/adr/0005-tickets-and-permits.md" fix "an override names its machine and each digest; have two people sign one for this case"
     CredentialMissing "credential-missing" Deny { "The request says nothing of who asks." }
         from "RFC 9110 section 15.5.2" fix "log in with debvisor login, or send an API key in Authorization: Bearer"
+    CredentialInvalid "credential-invalid" Deny { "What the request says of who asks is not known here, has ended, or was revoked." }
+        from "RFC 6750 section 3.1; docs/how-to/users.md" fix "log in again with debvisor login, or make a new key"
+    CsrfRefused "csrf-refused" Deny { "A request came with a browser's cookie, and from another site or without the session's token." }
+        from "docs/how-to/users.md" fix "send x-csrf-token with the value that the login and GET /v1/session answer"
+    LoginDelayed "login-delayed" Undecided { "There were too many logins; they are taken again after a while." }
+        from "docs/how-to/users.md" fix "wait as long as Retry-After says; from an address where you logged in before nobody else can make you wait"
+    LoginRefused "login-refused" Deny { "The name, the password or the code is wrong, or the user is kept out. Which of them is not told." }
+        from "docs/how-to/users.md" fix "check the name and the password; an administrator sees more: debvisor user show"
+    LoginRequired "login-required" Deny { "What is about a person takes that person, logged in, and no key, service or user of the host." }
+        from "docs/how-to/users.md" fix "log in as the user whom it is about"
+    PasswordChangeRequired "password-change-required" Deny { "The user has to choose another password before anything else." }
+        from "docs/how-to/users.md" fix "choose one: PUT /v1/me/password"
+    PasswordRefused "password-refused" Deny { "The password is too short, too long, the one that there is, or one that others would try." }
+        from "NIST SP 800-63B section 3.1.1.2" fix "choose 12 to 128 characters that are nobody's first guess; four words will do"
+    TooManyRequests "too-many-requests" Undecided { "There were more requests than one address or one user may send." }
+        from "RFC 6585 section 4; docs/how-to/users.md" fix "wait as long as Retry-After says; RateLimit tells how many are left"
+    TotpRequired "totp-required" Deny { "The password is right, and the user is asked for a one-time code as well." }
+        from "docs/how-to/users.md" fix "send the code, or a recovery code, in the field code"
+    UserNameMalformed "user-name-malformed" Deny { "A name is none that a user may have." }
+        from "docs/how-to/users.md" fix "take 1 to 64 letters, digits and . _ - @ +, and begin with a letter or a digit"
     AccessDenied "access-denied" Deny { "Who asks may not do this here; nothing is allowed that no grant allows." }
         from "docs/how-to/access.md" fix "ask an administrator for a role that has the permission which the message names"
     AccessEscalation "access-escalation" Deny { "Whoever gives a role away must hold everything in it themselves, there, and without conditions." }

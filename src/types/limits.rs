@@ -270,3 +270,19 @@ pub const ACCESS_ADDRESSES: usize = 64;
 pub const ACCESS_DESCRIPTION_BYTES: usize = 1_024;
 /// What is told of a serial console that is not followed.
 pub const API_CONSOLE_BYTES: usize = 1024 * 1024;
+/// The name of a user.
+pub const USER_NAME_BYTES: usize = 64;
+/// The fewest characters of a password.
+pub const PASSWORD_CHARS_MIN: usize = 12;
+/// The most characters of a password.
+pub const PASSWORD_CHARS_MAX: usize = 128;
+/// Logins that wait for their password to be checked; one takes 19 MiB while it is.
+pub const LOGINS_WAITING: usize = 64;
+/// Logins from unknown addresses that are slowed down at once.
+pub const LOGINS_SLOWED: usize = 4_096;
+/// Addresses, users or pairs of them that are counted at once; beyond it the older half is forgotten.
+pub const RATE_ENTRIES: usize = 65_536;
+/// Sessions that are remembered between requests.
+pub const SESSIONS_REMEMBERED: usize = 10_000;
+/// What is kept of the name by which a program calls itself.
+pub const USER_AGENT_CHARS: usize = 200;

@@ -9,6 +9,7 @@ pub mod duration;
 pub mod grant;
 pub mod limits;
 mod reason;
+mod secret;
 pub mod step;
 pub mod vm;
 
@@ -16,3 +17,4 @@ pub use clock::Clock;
 pub use code::{Code, CodeInfo, Outcome};
 pub use digest::{Digest, DigestAlgorithm, DigestError};
 pub use reason::{Reason, ReasonCode};
+pub use secret::Secret;

@@ -4,4 +4,5 @@ pub mod grant;
 pub mod image;
 pub mod quarantine;
 pub mod tenant;
+pub mod user;
 pub mod vm;

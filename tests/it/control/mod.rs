@@ -3,8 +3,10 @@
 mod api;
 mod crash;
 mod gate_table;
+mod logins;
 mod quarantine;
 mod revoked;
 mod server;
 mod store;
 mod tls;
+mod users;
