@@ -47,6 +47,14 @@ pub struct Environment {
     pub smtp_password: Option<Secret>,
     /// `SIGSTORE_ID_TOKEN`: an OIDC token that was made for Sigstore, as GitLab and others hand it over.
     pub identity_token: Option<Secret>,
+    /// `DEBVISOR_CONTEXT`: the context that says which server is asked, and as whom.
+    pub context: Option<String>,
+    /// `DEBVISOR_SERVER`: the server that is asked, `https://HOST:PORT` or `unix:PATH`.
+    pub server: Option<String>,
+    /// `DEBVISOR_CA`: the authorities that vouch for [`Self::server`].
+    pub ca: Option<PathBuf>,
+    /// `DEBVISOR_TOKEN`: a session's token or an API key, shown to the server.
+    pub token: Option<Secret>,
     /// `DEBVISOR_SOCKET`: where the control plane listens.
     pub socket: Option<PathBuf>,
     /// `DEBVISOR_LISTEN`: the address at which it listens besides, over TLS.
@@ -140,6 +148,10 @@ impl Environment {
             webhook_secret: given("DEBVISOR_WEBHOOK_SECRET"),
             smtp_password: given("DEBVISOR_SMTP_PASSWORD"),
             identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
+            context: text("DEBVISOR_CONTEXT"),
+            server: text("DEBVISOR_SERVER"),
+            ca: path("DEBVISOR_CA"),
+            token: given("DEBVISOR_TOKEN"),
             socket: path("DEBVISOR_SOCKET"),
             listen: text("DEBVISOR_LISTEN"),
             state_dir: path("DEBVISOR_STATE_DIR").or_else(|| {

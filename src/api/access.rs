@@ -42,6 +42,7 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("GET",    "/v1/audit",                               Needs(AuditRead)),
     ("GET",    "/v1/audit/verify",                        Needs(AuditRead)),
     ("GET",    "/v1/events",                              Somewhere(EventRead)),
+    ("GET",    "/v1/events/live",                         Somewhere(EventRead)),
     ("GET",    "/v1/grants",                              Somewhere(AccessRead)),
     ("POST",   "/v1/grants",                              Somewhere(AccessWrite)),
     ("DELETE", "/v1/grants/{grant}",                      Needs(AccessWrite)),
@@ -106,9 +107,11 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("POST",   "/v1/vms/{vm}/actions",                    Needs(VmAct)),
     ("GET",    "/v1/vms/{vm}/console",                    Needs(VmConsole)),
     ("POST",   "/v1/vms/{vm}/console",                    Needs(VmConsole)),
+    ("GET",    "/v1/vms/{vm}/console/live",               Needs(VmConsole)),
     ("GET",    "/v1/vms/{vm}/operations",                 Needs(VmRead)),
     ("POST",   "/v1/vms/{vm}/power",                      Needs(VmPower)),
     ("PUT",    "/v1/vms/{vm}/project",                    Needs(VmDelete)),
+    ("GET",    "/v1/whoami",                              Known),
 ];
 
 /// Refuses what the table does not allow.
@@ -169,8 +172,8 @@ pub(super) fn is_public(method: &Method, path: &str) -> bool {
 }
 
 fn access_of(method: &Method, path: &str) -> Option<Access> {
-    // HEAD is GET without its body (RFC 9110 section 9.3.2).
-    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    // HEAD is GET without its body (RFC 9110 section 9.3.2); a WebSocket over HTTP/2 opens by CONNECT (RFC 8441).
+    let method = if method == Method::HEAD || method == Method::CONNECT { "GET" } else { method.as_str() };
     TABLE.iter().find(|(of, at, _)| *of == method && *at == path).map(|(_, _, access)| *access)
 }
 

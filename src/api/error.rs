@@ -51,7 +51,8 @@ impl Problem {
         Self::malformed(StatusCode::METHOD_NOT_ALLOWED, "this address does not know this method")
     }
 
-    fn of(status: StatusCode, reason: &Reason) -> Self {
+    /// This status, for this reason.
+    pub(super) fn of(status: StatusCode, reason: &Reason) -> Self {
         let code = reason.code.as_str();
         Self {
             kind: format!("https://debvisor.dev/problems/{code}"),

@@ -161,6 +161,34 @@ pub(super) struct EventQuery {
     pub(super) subject: String,
 }
 
+/// Which events, as they happen.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LiveQuery {
+    /// Those with a larger number than this; without it, those from now on.
+    #[serde(default)]
+    #[param(minimum = 0)]
+    pub(super) after: Option<i64>,
+    /// Only the newest so many before those from now on, whatever the cursor says.
+    #[serde(default)]
+    pub(super) last: Option<u32>,
+    /// Those whose kind begins so: `vm.`, `image.altered`.
+    #[serde(default)]
+    pub(super) kind: String,
+    /// Those whose subject begins so: `vm/0190…`.
+    #[serde(default)]
+    pub(super) subject: String,
+}
+
+/// How much of a console that is followed was said before.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ConsoleLiveQuery {
+    /// Bytes of what came out before, at most 64 KiB; without it, all of these.
+    #[serde(default)]
+    pub(super) last: Option<usize>,
+}
+
 impl Cursor {
     pub(super) fn limit(&self) -> u32 {
         self.limit.clamp(1, limits::API_PAGE_ITEMS)

@@ -30,6 +30,7 @@ mod grant;
 mod image;
 mod limit;
 mod listen;
+mod live;
 mod me;
 mod node;
 mod operation;
@@ -41,6 +42,7 @@ mod tenant;
 pub mod tls;
 mod user;
 mod vm;
+mod whoami;
 
 pub use error::Problem;
 pub use extract::Page;
@@ -54,12 +56,16 @@ pub use session::SessionView;
 pub use tenant::{AmendRequest, ProjectRequest, ProjectView, TenantRequest, TenantView};
 pub use user::UserPatchRequest;
 pub use vm::{MoveRequest, PowerRequest, VmView};
+pub use whoami::WhoamiView;
 
 /// What handlers share.
 #[derive(Clone)]
 struct App {
     control: Control,
     consoles: Arc<console::Consoles>,
+    /// What is open for long.
+    seats: Arc<live::Seats>,
+    recent: Arc<live::Recent>,
     /// Whoever waits for long, or holds a connection of their own, stops when this says so. The service ends when
     /// nobody holds it any more.
     ending: Ending,
@@ -87,7 +93,8 @@ struct Description;
 pub async fn serve(control: Control, listeners: Listeners, stop: watch::Receiver<bool>, drain: Duration) {
     let (held, holder) = watch::channel(());
     let ending = Ending { stop: stop.clone(), _held: holder };
-    let (router, _) = router(App { control, consoles: Arc::default(), ending });
+    let (router, _) =
+        router(App { control, consoles: Arc::default(), seats: Arc::default(), recent: Arc::default(), ending });
     listen::accept(listeners, router, stop).await;
     if tokio::time::timeout(drain, held.closed()).await.is_err() {
         tracing::warn!("requests are still under way, and are not waited for any longer");
@@ -98,6 +105,9 @@ fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
     let (router, description) = routes().split_for_parts();
     let served = description.clone();
     let router = router
+        // A WebSocket over HTTP/2 opens by another method (RFC 8441).
+        .route("/v1/events/live", connect(live::event::follow))
+        .route("/v1/vms/{vm}/console/live", connect(console::live::attach))
         .route("/v1/openapi.json", axum::routing::get(async move || axum::Json(served.clone())))
         .fallback(async || Problem::unknown("there is nothing at this address"))
         .method_not_allowed_fallback(async || Problem::method())
@@ -107,6 +117,14 @@ fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
         .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(limits::API_BODY_PAUSE_MS)))
         .with_state(app);
     (router, description)
+}
+
+fn connect<H, T>(handler: H) -> axum::routing::MethodRouter<App>
+where
+    H: axum::handler::Handler<T, App>,
+    T: 'static,
+{
+    axum::routing::on(axum::routing::MethodFilter::CONNECT, handler)
 }
 
 /// Every endpoint, with its description.
@@ -121,6 +139,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(vm::act))
         .routes(routes!(vm::operations))
         .routes(routes!(console::read, console::write))
+        .routes(routes!(console::live::attach))
         .routes(routes!(operation::show))
         .routes(routes!(image::list))
         .routes(routes!(image::show, image::delete))
@@ -130,6 +149,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(image::state, image::append, image::abort))
         .routes(routes!(image::finish))
         .routes(routes!(event::list))
+        .routes(routes!(live::event::follow))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
         .routes(routes!(me::show))
@@ -159,6 +179,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(grant::list, grant::create))
         .routes(routes!(grant::show, grant::delete))
         .routes(routes!(grant::check))
+        .routes(routes!(whoami::show))
 }
 
 /// What the endpoints are.

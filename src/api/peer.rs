@@ -11,8 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 use super::authn::{self, Carried, Head, MustChange};
 use super::limit::Standings;
 use super::{App, Problem, access};
-use crate::control::Caller;
 use crate::control::authn::Identified;
+use crate::control::{Caller, OpError};
+use crate::types::{Code, Reason};
 
 /// The other end of a connection. Every request carries it in its extensions.
 #[derive(Debug, Clone)]
@@ -100,6 +101,22 @@ async fn told(app: &App, request: &mut Request, standings: &mut Standings) -> Re
     }
     extensions.insert(caller);
     Ok(())
+}
+
+/// Whether whoever asked so is still who they were: for what goes on long after it was asked for.
+///
+/// # Errors
+/// [`OpError::Unauthenticated`] where the credential has ended.
+pub(super) async fn again(app: &App, parts: &Parts, caller: &Caller) -> Result<(), OpError> {
+    let ended = |what: String| OpError::Unauthenticated(Box::new(Reason::new(Code::CredentialInvalid, what)));
+    let peer = parts.extensions.get::<Peer>().cloned().unwrap_or(Peer::Host { uid: None });
+    let head = Head { method: &parts.method, uri: &parts.uri, headers: &parts.headers };
+    match authn::identify(app, &peer, &head, false).await {
+        Ok(Some(found)) if found.caller.subject == caller.subject => Ok(()),
+        Ok(_) => Err(ended("the credential is of somebody else by now".to_owned())),
+        Err(problem) if problem.status >= 500 => Err(OpError::Node(problem.detail)),
+        Err(problem) => Err(ended(problem.detail)),
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -1,10 +1,10 @@
 //! `debvisor event list`: what happened, and what happens from now on.
 
+use super::client::live::{Events, Next};
 use super::client::{Client, Connection};
 use super::{Context, Ended, Format};
 use crate::api::Page;
 use crate::store::Event;
-use crate::types::limits;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -31,7 +31,7 @@ enum Command {
         #[arg(long, value_name = "PREFIX", default_value = "")]
         subject: String,
         /// Go on with what happens from now on
-        #[arg(long, short)]
+        #[arg(long, short, visible_alias = "watch", visible_short_alias = 'w')]
         follow: bool,
     },
 }
@@ -43,16 +43,23 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     if let Some(last) = last {
         from = format!("last={last}");
     }
+    let mut out = anstream::stdout().lock();
+    if *follow {
+        let mut events = Events::new(&client, &from, kind, subject);
+        loop {
+            if let Next::Event(event) = client.run(async |_| events.next().await)? {
+                print(&mut out, &event, context)?;
+            }
+        }
+    }
     let encoded = |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
     let narrowed = format!("kind={}&subject={}", encoded(kind), encoded(subject));
-    let mut out = anstream::stdout().lock();
     loop {
-        let wait = if *follow { limits::API_WAIT_SECONDS } else { 0 };
-        let page: Page<Event> = client.get(&format!("/v1/events?{from}&{narrowed}&limit=1000&wait={wait}"))?;
+        let page: Page<Event> = client.get(&format!("/v1/events?{from}&{narrowed}&limit=1000"))?;
         for event in &page.items {
             print(&mut out, event, context)?;
         }
-        if !follow && page.items.is_empty() {
+        if page.items.is_empty() {
             return Ok(Ended::Done);
         }
         if let Some(next) = page.next {
@@ -65,7 +72,7 @@ fn print(out: &mut impl std::io::Write, event: &Event, context: &Context) -> any
     if context.format != Format::Text {
         serde_json::to_writer(&mut *out, event)?;
         writeln!(out)?;
-        return Ok(());
+        return Ok(out.flush()?);
     }
     let told = event.data.get("reasons").and_then(|reasons| reasons.as_array()).map(|reasons| {
         let codes = reasons.iter().filter_map(|reason| reason.get("code")?.as_str());

@@ -9,8 +9,8 @@ use reqwest::Method;
 use uuid::Uuid;
 
 use super::admit::kind;
-use super::client::{Client, Connection, print_json, print_list, size, told};
-use super::{Context, Ended, Format, UsageError, progress};
+use super::client::{Client, Connection, ListArgs, print_json, print_rows, size, told};
+use super::{Context, Ended, Format, UsageError, progress, watch};
 use crate::api::{EvidenceUpload, FinishRequest, QuarantineRequest};
 use crate::release::artifact;
 use crate::release::decision::Decision;
@@ -52,7 +52,7 @@ enum Command {
         resume: Option<Uuid>,
     },
     /// List the images
-    List,
+    List(ListArgs),
     /// Show one image, and whether it may boot now
     Show {
         /// Its digest or name
@@ -95,18 +95,8 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
             }
             import(&client, &file, kind, &evidence, name, resume, context)
         }
-        Command::List => {
-            let images: Vec<ImageFacts> = client.all("/v1/images")?;
-            print_list(context, &images, ["DIGEST", "KIND", "NAME", "SIZE", "EVIDENCE", "IMPORTED"], |image| {
-                [
-                    image.digest.to_string(),
-                    image.kind.name().to_owned(),
-                    image.name.clone().unwrap_or_default(),
-                    size(image.bytes),
-                    image.evidence.len().to_string(),
-                    image.imported_at.to_string(),
-                ]
-            })?;
+        Command::List(args) => {
+            list(&client, args, context)?;
             Ok(Ended::Done)
         }
         Command::Show { image } => verdict(&client.get(&format!("/v1/images/{image}"))?, context),
@@ -133,6 +123,28 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
             Ok(Ended::Done)
         }
     }
+}
+
+const HEAD: [&str; 6] = ["DIGEST", "KIND", "NAME", "SIZE", "EVIDENCE", "IMPORTED"];
+
+fn list(client: &Client, args: ListArgs, context: &Context) -> anyhow::Result<()> {
+    let row = |image: &ImageFacts| {
+        [
+            image.digest.to_string(),
+            image.kind.name().to_owned(),
+            image.name.clone().unwrap_or_default(),
+            size(image.bytes),
+            image.evidence.len().to_string(),
+            image.imported_at.to_string(),
+        ]
+    };
+    let fetch = || client.all("/v1/images");
+    if args.watch {
+        let key = |image: &ImageFacts| image.digest.to_string();
+        let shown = watch::Shown { head: HEAD, kinds: &["image."], key: &key, row: &row, fetch: &fetch };
+        return watch::list(client, context, args.no_headers, &shown);
+    }
+    print_rows(context, &fetch()?, (!args.no_headers).then_some(HEAD), row)
 }
 
 /// The digest that a name means; a digest is its own.

@@ -18,6 +18,7 @@ mod checksum;
 mod client;
 mod completions;
 mod conformance;
+mod context;
 mod event;
 mod expect;
 mod explain;
@@ -25,6 +26,7 @@ mod gate;
 mod image;
 mod key;
 mod log;
+mod login;
 mod node;
 mod notify;
 mod output;
@@ -51,6 +53,7 @@ mod verify;
 mod vex;
 mod vm;
 mod vsa;
+mod watch;
 
 pub use up::Local;
 
@@ -155,6 +158,14 @@ enum Command {
     Access(role::AccessArgs),
     /// Say who may log in
     User(user::Args),
+    /// Say which servers there are, and which is used
+    Context(context::Args),
+    /// Log in to a server, and use it from then on
+    Login(Box<login::Args>),
+    /// Log out: the session ends, and its credential is forgotten
+    Logout(login::LogoutArgs),
+    /// Say who the server takes you for
+    Whoami(login::WhoamiArgs),
     /// Explain a reason code
     Explain(explain::Args),
     /// Sign as sigstore-conformance asks
@@ -309,6 +320,10 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Grant(args) => role::run_grant(args, context),
         Command::Access(args) => role::run_access(args, context),
         Command::User(args) => user::run(args, context),
+        Command::Context(args) => context::run(args, context),
+        Command::Login(args) => login::run(*args, context),
+        Command::Logout(args) => login::logout(&args, context),
+        Command::Whoami(args) => login::whoami(&args, context),
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),

@@ -1,7 +1,7 @@
 //! `debvisor node`: which nodes there are, and how they run machines.
 
-use super::client::{Client, Connection, print_json, print_list, word};
-use super::{Context, Ended, Format};
+use super::client::{Client, Connection, ListArgs, print_json, print_rows, word};
+use super::{Context, Ended, Format, watch};
 use crate::types::step::NodeFacts;
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List the nodes
-    List,
+    List(ListArgs),
     /// Show one node: its accelerator and why that one, and how it proves what machines read
     Show {
         /// The node; without it, the only one
@@ -23,12 +23,14 @@ enum Command {
     },
 }
 
+const HEAD: [&str; 5] = ["NAME", "HYPERVISOR", "ACCELERATOR", "CPUS", "MEMORY"];
+
 pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     let client = Client::new(&args.connection, context)?;
-    let nodes: crate::api::Page<NodeFacts> = client.get("/v1/nodes")?;
+    let fetch = || Ok(client.get::<crate::api::Page<NodeFacts>>("/v1/nodes")?.items);
     match args.command {
-        Command::List => {
-            print_list(context, &nodes.items, ["NAME", "HYPERVISOR", "ACCELERATOR", "CPUS", "MEMORY"], |node| {
+        Command::List(args) => {
+            let row = |node: &NodeFacts| {
                 [
                     node.name.clone(),
                     node.hypervisor.clone(),
@@ -36,10 +38,20 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
                     node.cpus.to_string(),
                     format!("{} MiB", node.memory_mib),
                 ]
-            })?
+            };
+            if args.watch {
+                let key = |node: &NodeFacts| node.name.clone();
+                let shown = watch::Shown { head: HEAD, kinds: &["node."], key: &key, row: &row, fetch: &fetch };
+                watch::list(&client, context, args.no_headers, &shown)?;
+            } else {
+                print_rows(context, &fetch()?, (!args.no_headers).then_some(HEAD), row)?;
+            }
         }
         Command::Show { node } => {
-            let name = node.or_else(|| nodes.items.first().map(|node| node.name.clone())).unwrap_or_default();
+            let name = match node {
+                Some(name) => name,
+                None => fetch()?.first().map(|node| node.name.clone()).unwrap_or_default(),
+            };
             let node: NodeFacts = client.get(&format!("/v1/nodes/{name}"))?;
             show(&node, context)?;
         }

@@ -1,17 +1,17 @@
 //! `debvisor vm`: machines. What is asked for is waited for, and a refusal tells each of its reasons.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::time::Duration;
+use std::fmt::Write as _;
 
 use reqwest::Method;
 
-use super::client::{Client, Connection, outcome, print_json, print_list, told, word};
-use super::{Context, Ended, Format};
+use super::client::{Client, Connection, ListArgs, outcome, print_json, print_list, print_rows, told, word};
+use super::{Context, Ended, Format, watch};
 use crate::api::{MoveRequest, PowerRequest, VmView};
 use crate::store::Operation;
 use crate::types::step::Action;
 
 mod attach;
+mod console;
 mod spec;
 
 #[derive(Debug, clap::Args)]
@@ -27,13 +27,15 @@ enum Command {
     /// Describe a machine
     Create(Box<spec::CreateArgs>),
     /// List the machines
-    List {
-        /// Show the list again whenever something happens
+    List(ListArgs),
+    /// Show one machine: what it shall be, what it is, and why it is not
+    Show {
+        #[command(flatten)]
+        named: Named,
+        /// Go on, and show it again whenever it changes
         #[arg(long, short)]
         watch: bool,
     },
-    /// Show one machine: what it shall be, what it is, and why it is not
-    Show(Named),
     /// Switch a machine on, through the gate
     Start(Asked),
     /// Switch a machine off
@@ -64,13 +66,7 @@ enum Command {
     /// Remove a machine, running or not, with its overlays and snapshots
     Delete(Asked),
     /// Read the serial console, and type into it; Ctrl-] ends that
-    Console {
-        /// The machine
-        vm: String,
-        /// Only what came out so far
-        #[arg(long)]
-        log: bool,
-    },
+    Console(console::ConsoleArgs),
     /// Plug a disk, an ISO image or a network card into a running machine, through the gate
     Attach(attach::AttachArgs),
     /// Take out what is in a slot: disk1, iso0, nic1
@@ -133,8 +129,12 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     let client = Client::new(&args.connection, context)?;
     match args.command {
         Command::Create(args) => spec::create(&client, &args, context)?,
-        Command::List { watch } => list(&client, watch, context)?,
-        Command::Show(Named { vm }) => show(&client.get(&path(&vm, ""))?, context)?,
+        Command::List(args) => list(&client, args, context)?,
+        Command::Show { named, watch: true } => {
+            let path = path(&named.vm, "");
+            watch::one(&client, context, KINDS, || client.get(&path), shown)?;
+        }
+        Command::Show { named, watch: false } => show(&client.get(&path(&named.vm, ""))?, context)?,
         Command::Start(asked) => power(&client, &asked, &PowerRequest::Start, context)?,
         Command::Stop { asked, force } => power(&client, &asked, &PowerRequest::Stop { force }, context)?,
         Command::Pause(asked) => power(&client, &asked, &PowerRequest::Pause, context)?,
@@ -150,7 +150,7 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
             let operation: Operation = client.ask(Method::DELETE, &path(&asked.vm, ""))?;
             finish(&client, operation, asked.no_wait, context)?;
         }
-        Command::Console { vm, log } => console(&client, &vm, log)?,
+        Command::Console(args) => console::run(&client, &args)?,
         Command::Attach(args) => {
             let (vm, action) = attach::action(&client, args)?;
             act(&client, &Asked { vm, no_wait: false }, &action, context)?;
@@ -200,29 +200,30 @@ fn finish(client: &Client, operation: Operation, no_wait: bool, context: &Contex
     if no_wait { Ok(()) } else { outcome(&operation) }
 }
 
-fn list(client: &Client, watch: bool, context: &Context) -> anyhow::Result<()> {
-    let mut after: Option<String> = None;
-    loop {
-        let machines: Vec<VmView> = client.all("/v1/vms")?;
-        print_list(context, &machines, ["NAME", "PROJECT", "STATE", "WANTED", "CPUS", "MEMORY", "NOTE"], |vm| {
-            [
-                vm.name.clone(),
-                vm.project.clone(),
-                state(vm),
-                word(&vm.power),
-                vm.spec.cpus.to_string(),
-                format!("{} MiB", vm.spec.memory_mib),
-                note(vm),
-            ]
-        })?;
-        if !watch {
-            return Ok(());
-        }
-        let from = after.as_ref().map_or_else(|| "last=0".to_owned(), |after| format!("after={after}"));
-        let page: crate::api::Page<serde_json::Value> = client.get(&format!("/v1/events?{from}&kind=vm.&wait=60"))?;
-        after = page.next;
-        println!();
+/// Kinds of events after which a machine can be another.
+const KINDS: &[&str] = &["vm.", "quarantine.", "override.", "image."];
+
+const HEAD: [&str; 7] = ["NAME", "PROJECT", "STATE", "WANTED", "CPUS", "MEMORY", "NOTE"];
+
+fn list(client: &Client, args: ListArgs, context: &Context) -> anyhow::Result<()> {
+    let row = |vm: &VmView| {
+        [
+            vm.name.clone(),
+            vm.project.clone(),
+            state(vm),
+            word(&vm.power),
+            vm.spec.cpus.to_string(),
+            format!("{} MiB", vm.spec.memory_mib),
+            note(vm),
+        ]
+    };
+    let fetch = || client.all("/v1/vms");
+    if args.watch {
+        let key = |vm: &VmView| vm.id.to_string();
+        let shown = watch::Shown { head: HEAD, kinds: KINDS, key: &key, row: &row, fetch: &fetch };
+        return watch::list(client, context, args.no_headers, &shown);
     }
+    print_rows(context, &fetch()?, (!args.no_headers).then_some(HEAD), row)
 }
 
 fn state(vm: &VmView) -> String {
@@ -245,41 +246,53 @@ fn show(vm: &VmView, context: &Context) -> anyhow::Result<()> {
     if context.format != Format::Text {
         return print_json(vm);
     }
-    println!("name         {}", vm.name);
-    println!("id           {}", vm.id);
-    println!("node         {}", vm.node);
-    println!("project      {}", vm.project);
-    println!("generation   {}", vm.generation);
-    println!("wanted       {}", word(&vm.power));
-    println!("state        {}", state(vm));
-    println!("processors   {}", vm.spec.cpus);
-    println!("memory       {} MiB", vm.spec.memory_mib);
+    print!("{}", shown(vm));
+    Ok(())
+}
+
+/// A machine for people.
+fn shown(vm: &VmView) -> String {
+    let mut text = String::new();
+    let _ = write_shown(&mut text, vm);
+    text
+}
+
+fn write_shown(out: &mut String, vm: &VmView) -> std::fmt::Result {
+    writeln!(out, "name         {}", vm.name)?;
+    writeln!(out, "id           {}", vm.id)?;
+    writeln!(out, "node         {}", vm.node)?;
+    writeln!(out, "project      {}", vm.project)?;
+    writeln!(out, "generation   {}", vm.generation)?;
+    writeln!(out, "wanted       {}", word(&vm.power))?;
+    writeln!(out, "state        {}", state(vm))?;
+    writeln!(out, "processors   {}", vm.spec.cpus)?;
+    writeln!(out, "memory       {} MiB", vm.spec.memory_mib)?;
     for (slot, kind, digest) in vm.spec.artifacts() {
         let running = vm.observed.as_ref().and_then(|seen| seen.slots.iter().find(|place| place.slot == slot));
         let tier = running.and_then(|place| place.tier).map(|tier| format!("  read by {}", word(&tier)));
-        println!("{slot:12} {} {digest}{}", kind.name(), tier.unwrap_or_default());
+        writeln!(out, "{slot:12} {} {digest}{}", kind.name(), tier.unwrap_or_default())?;
     }
     if let Some(seen) = &vm.observed {
         if let Some(accelerator) = seen.accelerator {
-            println!("accelerator  {}", word(&accelerator));
+            writeln!(out, "accelerator  {}", word(&accelerator))?;
         }
         if seen.isolated {
-            println!("links        down");
+            writeln!(out, "links        down")?;
         }
         if !seen.snapshots.is_empty() {
-            println!("snapshots    {}", seen.snapshots.join(", "));
+            writeln!(out, "snapshots    {}", seen.snapshots.join(", "))?;
         }
         if let Some(note) = &seen.note {
-            println!("note         {note}");
+            writeln!(out, "note         {note}")?;
         }
     }
     if !vm.quarantined.is_empty() {
-        println!("quarantined  {}", told(&vm.quarantined).replace("\n       ", "\n             "));
+        writeln!(out, "quarantined  {}", told(&vm.quarantined).replace("\n       ", "\n             "))?;
     }
     if let Some(hold) = &vm.hold {
-        println!("held         {} ({})", hold.message, hold.at);
+        writeln!(out, "held         {} ({})", hold.message, hold.at)?;
         for reason in &hold.reasons {
-            println!("             {}", told(std::slice::from_ref(reason)));
+            writeln!(out, "             {}", told(std::slice::from_ref(reason)))?;
         }
     }
     Ok(())
@@ -297,79 +310,4 @@ fn snapshots(client: &Client, snapshot: Snapshot, context: &Context) -> anyhow::
         }
     };
     act(client, &Asked { vm, no_wait: false }, &action, context)
-}
-
-/// Ctrl-], as other consoles have it.
-const LEAVE: u8 = 0x1d;
-
-fn console(client: &Client, vm: &str, log: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if log {
-        return client.run(async |client| {
-            let mut response = client.sent(client.request(Method::GET, &path(vm, "/console"))).await?;
-            while let Some(piece) = response.chunk().await? {
-                out.write_all(&piece)?;
-            }
-            Ok(())
-        });
-    }
-    let (typed, mut typing) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
-    let terminal = RawTerminal::enter();
-    std::thread::spawn(move || {
-        let mut piece = [0; 1024];
-        while let Ok(count @ 1..) = std::io::stdin().read(&mut piece) {
-            let bytes = piece.get(..count).unwrap_or_default().to_vec();
-            if typed.blocking_send(bytes).is_err() {
-                return;
-            }
-        }
-    });
-    let outcome = client.run(async |client| {
-        let follow = client.request(Method::GET, &path(vm, "/console?follow=true"));
-        let mut response = client.sent(follow).await?;
-        let mut open = true;
-        loop {
-            tokio::select! {
-                piece = response.chunk() => match piece? {
-                    Some(piece) => {
-                        out.write_all(&piece)?;
-                        out.flush()?;
-                    }
-                    None => return Ok(()),
-                },
-                bytes = typing.recv(), if open => match bytes {
-                    Some(bytes) if bytes.contains(&LEAVE) && terminal.is_some() => return Ok(()),
-                    Some(bytes) => drop(client.sent(client.request(Method::POST, &path(vm, "/console")).body(bytes)).await?),
-                    // What was piped in is at its end: what comes out is still to be read, for a while.
-                    None => open = false,
-                },
-                () = tokio::time::sleep(Duration::from_secs(2)), if !open && terminal.is_none() => return Ok(()),
-            }
-        }
-    });
-    drop(terminal);
-    outcome
-}
-
-/// A terminal that passes keys on as they are typed, and is as before when this is dropped.
-struct RawTerminal(rustix::termios::Termios);
-
-impl RawTerminal {
-    fn enter() -> Option<Self> {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            return None;
-        }
-        let before = rustix::termios::tcgetattr(&stdin).ok()?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &raw).ok()?;
-        Some(Self(before))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, &self.0);
-    }
 }

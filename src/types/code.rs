@@ -500,6 +500,12 @@ codes! {
         from "RFC 9110 section 15.5.10" fix "look at its state first, then ask again"
     ResourceStale "resource-stale" Deny { "Somebody else changed it after it was read." }
         from "RFC 9110 section 13.1.1" fix "read it again, apply the change to what it is now, and send that"
+    LiveConnections "live-connections" Undecided { "There are as many live connections as there may be, of this caller or of all." }
+        from "docs/reference/limits.md" fix "close one that nobody looks at, or ask again later"
+    CursorUnknown "cursor-unknown" Undecided { "The cursor is ahead of every event: it is of another log, or of one that was restored from a backup." }
+        from "docs/how-to/remote.md" fix "read the state anew, and follow from now on: leave the cursor out"
+    OriginForeign "origin-foreign" Deny { "A page of another site would open a live connection with the credentials of whoever looks at it." }
+        from "RFC 6455 section 10.2" fix "open it from the server's own pages, or outside a browser with Authorization: Bearer"
     IdempotencyKeyReused "idempotency-key-reused" Deny { "An idempotency key was sent before with another request." }
         from "docs/reference/api.md" fix "choose a new key for each new request"
 

@@ -286,3 +286,23 @@ pub const RATE_ENTRIES: usize = 65_536;
 pub const SESSIONS_REMEMBERED: usize = 10_000;
 /// What is kept of the name by which a program calls itself.
 pub const USER_AGENT_CHARS: usize = 200;
+/// Live connections, all together.
+pub const LIVE_CONNECTIONS: usize = 1_024;
+/// Live connections of one caller.
+pub const LIVE_CONNECTIONS_OF_ONE: usize = 64;
+/// A message of whoever follows events.
+pub const LIVE_MESSAGE_BYTES: usize = 4 * 1024;
+/// A message of whoever types into a console.
+pub const LIVE_CONSOLE_BYTES: usize = 64 * 1024;
+/// What waits for one live connection to take it, and one message.
+pub const LIVE_BUFFER_BYTES: usize = 64 * 1024;
+/// Events that are sent in one go.
+pub const LIVE_PAGE_EVENTS: u32 = 256;
+/// The newest events, which are kept once for everybody who follows.
+pub const LIVE_RECENT_EVENTS: usize = 2_048;
+/// How long a live connection may take for what it was sent, in seconds.
+pub const LIVE_SLOW_SECONDS: u64 = 5;
+/// What whoever attaches to a console is shown of what was said before.
+pub const CONSOLE_REPLAY_BYTES: usize = 64 * 1024;
+/// Pieces of a console's output that a reader may be behind.
+pub const CONSOLE_PIECES: usize = 256;

@@ -4,12 +4,16 @@
 //! What "runs" is in a file, so that it outlives the process as a real machine does. A machine that would be started a
 //! second time is refused, and leaves a mark that a test finds.
 
+use std::collections::HashSet;
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
 
 use super::gate::{self, Gate};
@@ -30,6 +34,8 @@ pub struct Simulated {
     node: String,
     clock: Clock,
     events: broadcast::Sender<MachineEvent>,
+    /// The machines whose consoles are open.
+    consoles: Arc<Mutex<HashSet<VmId>>>,
 }
 
 /// A machine's file.
@@ -48,7 +54,7 @@ impl Simulated {
     /// Where it cannot be made.
     pub fn open(folder: PathBuf, node: String, clock: Clock) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, node, clock, events: broadcast::channel(1024).0 })
+        Ok(Self { folder, node, clock, events: broadcast::channel(1024).0, consoles: Arc::default() })
     }
 
     fn gate(&self) -> Gate<'_> {
@@ -273,12 +279,29 @@ impl Hypervisor for Simulated {
         Self::unsupported("guest agent")
     }
 
-    async fn console(&self, _: VmId) -> Answer<PathBuf> {
-        Self::unsupported("console")
+    async fn console(&self, vm: VmId) -> Answer<PathBuf> {
+        let file = self.up(vm)?;
+        let folder = self.socket_dir(vm).await?;
+        let socket = folder.join("serial.sock");
+        if self.consoles.lock().unwrap_or_else(PoisonError::into_inner).insert(vm) {
+            let failed = |error: io::Error| HypervisorError::failed("open the console of", vm, error);
+            gone(fs::remove_file(&socket)).map_err(failed)?;
+            let listener = UnixListener::bind(&socket).map_err(failed)?;
+            let log = folder.join(CONSOLE_LOG);
+            say(&log, format!("{} is simulated: what is typed comes back\r\n", file.observed.name).as_bytes());
+            let (events, consoles) = (self.events.subscribe(), self.consoles.clone());
+            tokio::spawn(async move {
+                echo(listener, &log, vm, events).await;
+                consoles.lock().unwrap_or_else(PoisonError::into_inner).remove(&vm);
+            });
+        }
+        Ok(socket)
     }
 
-    async fn console_log(&self, _: VmId, _: usize) -> Answer<Vec<u8>> {
-        Ok(b"a simulated machine says nothing\n".to_vec())
+    async fn console_log(&self, vm: VmId, limit: usize) -> Answer<Vec<u8>> {
+        let mut log = fs::read(self.folder.join(vm.to_string()).join(CONSOLE_LOG)).unwrap_or_default();
+        let surplus = log.len().saturating_sub(limit);
+        Ok(log.split_off(surplus))
     }
 
     async fn vnc(&self, _: VmId) -> Answer<PathBuf> {
@@ -306,6 +329,47 @@ impl Hypervisor for Simulated {
 
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.events.subscribe()
+    }
+}
+
+/// What came out of a machine's console, in its folder.
+const CONSOLE_LOG: &str = "serial.log";
+
+/// A console on which what is typed comes back, for one client at a time, until its machine ends.
+async fn echo(listener: UnixListener, log: &Path, vm: VmId, mut events: broadcast::Receiver<MachineEvent>) {
+    let ended = async {
+        // Who missed some events has seen enough: the next who comes opens it anew.
+        while let Ok(event) = events.recv().await {
+            if event.vm == vm && matches!(event.kind, EventKind::Exited { .. }) {
+                return;
+            }
+        }
+    };
+    let clients = async {
+        while let Ok((client, _)) = listener.accept().await {
+            let _ = answer(client, log).await;
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = clients => {}
+    }
+}
+
+async fn answer(mut client: UnixStream, log: &Path) -> io::Result<()> {
+    let mut typed = [0; 4096];
+    loop {
+        let count = client.read(&mut typed).await?;
+        let Some(said) = typed.get(..count).filter(|said| !said.is_empty()) else { return Ok(()) };
+        say(log, said);
+        client.write_all(said).await?;
+    }
+}
+
+fn say(log: &Path, said: &[u8]) {
+    let written = fs::File::options().create(true).append(true).open(log).and_then(|mut log| log.write_all(said));
+    if let Err(error) = written {
+        tracing::warn!(%error, "what a simulated console says is not written down");
     }
 }
 

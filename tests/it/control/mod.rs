@@ -1,8 +1,10 @@
 //! The control plane: what is kept, what is planned, and what the interface answers; through the real binary.
 
 mod api;
+mod contexts;
 mod crash;
 mod gate_table;
+mod live;
 mod logins;
 mod quarantine;
 mod revoked;

@@ -1,0 +1,162 @@
+//! `debvisor vm console`: the serial console, both ways, as `virsh console` has it.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::super::client::Client;
+use super::super::client::live::{Heard, Live};
+use super::super::{Failure, UsageError};
+use crate::release::decision::Decision;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ConsoleArgs {
+    /// The machine
+    vm: String,
+    /// Only what came out so far
+    #[arg(long)]
+    log: bool,
+    /// Show so many bytes of what came out before; 4,096 at a terminal, else none
+    #[arg(long, value_name = "BYTES", conflicts_with = "log")]
+    last: Option<u32>,
+    /// What ends it: ^ and a letter or sign
+    #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
+    escape: u8,
+}
+
+/// What somebody at a terminal is shown of what was said before, in bytes.
+const LAST: u32 = 4096;
+
+/// `^]` as the byte that a terminal makes of it.
+fn escape(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [b'^', sign @ (b'@'..=b'_' | b'a'..=b'z')] => Ok(sign.to_ascii_uppercase() ^ 0x40),
+        _ => Err("^ and one of A to Z, @, [, \\, ], ^ and _".to_owned()),
+    }
+}
+
+pub(super) fn run(client: &Client, args: &ConsoleArgs) -> anyhow::Result<()> {
+    if args.log {
+        return log(client, &args.vm);
+    }
+    // Who sits there sees where they are; who pipes keys in wants what comes of them.
+    let last = args.last.unwrap_or(if std::io::stdin().is_terminal() { LAST } else { 0 });
+    let path = super::path(&args.vm, &format!("/console/live?last={last}"));
+    let mut live = client.run(async |client| Live::open(client, &path).await)?;
+    let terminal = RawTerminal::enter()?;
+    if terminal.is_some() {
+        let key = char::from(args.escape ^ 0x40);
+        eprint!("connected to {}; ^{key} ends it\r\n", args.vm);
+    }
+    let (typed, mut typing) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
+    std::thread::spawn(move || {
+        let mut piece = [0; 1024];
+        while let Ok(count @ 1..) = std::io::stdin().read(&mut piece) {
+            let bytes = piece.get(..count).unwrap_or_default().to_vec();
+            if typed.blocking_send(bytes).is_err() {
+                return;
+            }
+        }
+    });
+    let mut out = std::io::stdout().lock();
+    let raw = terminal.is_some();
+    let outcome = client.run(async |_| {
+        let mut open = true;
+        loop {
+            tokio::select! {
+                heard = live.hear() => match heard {
+                    Heard::Bytes(bytes) => {
+                        out.write_all(&bytes)?;
+                        out.flush()?;
+                    }
+                    Heard::Text(_) => {}
+                    Heard::Closed(1000, why) => return Ok(Some(why)),
+                    Heard::Closed(_, why) => return Err(gone(&why)),
+                    Heard::Lost => return Err(gone("the connection is lost")),
+                },
+                bytes = typing.recv(), if open => match bytes {
+                    Some(bytes) if raw && bytes.contains(&args.escape) => {
+                        // What was typed before it is typed.
+                        let before: Vec<u8> = bytes.into_iter().take_while(|byte| *byte != args.escape).collect();
+                        if !before.is_empty() {
+                            live.say(before).await?;
+                        }
+                        return Ok(None);
+                    }
+                    Some(bytes) => live.say(bytes).await?,
+                    None => open = false,
+                },
+                // What was piped in is at its end: what comes out is still to be read, for a while.
+                () = tokio::time::sleep(Duration::from_secs(2)), if !open && !raw => return Ok(None),
+            }
+        }
+    });
+    drop(terminal);
+    if raw {
+        eprintln!();
+    }
+    if let Some(why) = outcome? {
+        eprintln!("{why}");
+        return Ok(());
+    }
+    client.run(async |_| {
+        live.leave().await;
+        Ok(())
+    })
+}
+
+fn gone(why: &str) -> anyhow::Error {
+    Failure::new(Decision::Undecided, why, "debvisor vm console goes on where the machine is").into()
+}
+
+fn log(client: &Client, vm: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    client.run(async |client| {
+        let mut response = client.sent(client.request(Method::GET, &super::path(vm, "/console"))).await?;
+        while let Some(piece) = response.chunk().await? {
+            out.write_all(&piece)?;
+        }
+        Ok(())
+    })
+}
+
+/// A terminal that passes keys on as they are typed, and is as before when this is dropped.
+struct RawTerminal(rustix::termios::Termios);
+
+impl RawTerminal {
+    /// None where what is typed does not come from a terminal.
+    fn enter() -> anyhow::Result<Option<Self>> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(None);
+        }
+        let failed = |error| UsageError::new(format!("the terminal cannot be changed: {error}"), "pipe the keys in");
+        let before = rustix::termios::tcgetattr(&stdin).map_err(failed)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &raw).map_err(failed)?;
+        Ok(Some(Self(before)))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_end_it_are_those_that_a_terminal_can_make() {
+        assert_eq!(escape("^]"), Ok(0x1d));
+        assert_eq!(escape("^a"), Ok(1));
+        assert_eq!(escape("^Q"), Ok(0x11));
+        for wrong in ["]", "^", "^]x", "^1", "", "^é"] {
+            assert!(escape(wrong).is_err(), "{wrong}");
+        }
+    }
+}
