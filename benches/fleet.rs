@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use debvisor::backup::write::Sources;
 use debvisor::cli::Local;
+use debvisor::control::audit::Notary;
 use debvisor::control::authn::{self, Rate, SealingKey};
 use debvisor::control::{Control, Settings};
 use debvisor::node::admission::Admission;
@@ -15,6 +17,7 @@ use debvisor::node::images::ImageStore;
 use debvisor::node::key::NodeKey;
 use debvisor::release::admit::AdmissionTrust;
 use debvisor::release::attest::key;
+use debvisor::release::attest::note::NoteSigner;
 use debvisor::release::trust::revocation::Known;
 use debvisor::store::{AuditRecord, Change, NewEvent, Store, Vm, Write};
 use debvisor::types::step::{EvidenceFile, NodeFacts, QuarantineAction, UploadRequest};
@@ -109,6 +112,7 @@ async fn up(folder: &Path, nodes: usize) -> (Control, watch::Sender<bool>) {
         tokio::spawn(async move { while news.recv().await.is_some() {} });
         links.push(Arc::new(Local(agent)));
     }
+    let notes = NodeKey::open_for_notes(&folder.join("audit.key")).unwrap();
     let rate = Rate { limit: 100, window_ms: 1_000 };
     let settings = Settings {
         authn: authn::Settings {
@@ -117,6 +121,8 @@ async fn up(folder: &Path, nodes: usize) -> (Control, watch::Sender<bool>) {
         },
         on_quarantine: QuarantineAction::Pause,
         release_validity: jiff::SignedDuration::from_hours(1),
+        audit: Notary::new(NoteSigner::new("debvisor/fleet/audit", notes.shared()).unwrap()),
+        state: Sources::default(),
     };
     let store = Store::open(&folder.join("state.db")).await.unwrap();
     let control = Control::new(store, links, Clock::new(now), settings, revoked).await.unwrap();

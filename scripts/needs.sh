@@ -16,7 +16,7 @@ for job in "$@"; do
         # aws-lc and zstd are compiled from C, and the static C library is linked in.
         build) needs gcc:gcc libc6-dev:/usr/lib/x86_64-linux-gnu/libc.a make:make
                needs ca-certificates:/etc/ssl/certs/ca-certificates.crt git:git ;;
-        test) needs gnupg:gpg strace:strace python3:/usr/bin/python3
+        test) needs age:age gnupg:gpg strace:strace python3:/usr/bin/python3
               needs python3-aiosmtpd:/usr/lib/python3/dist-packages/aiosmtpd
               needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
               needs docker-registry:docker-registry openssl:openssl pylint:pylint nodejs:node npm:npm

@@ -62,6 +62,8 @@ pub struct Environment {
     /// `DEBVISOR_STATE_DIR`, else where state belongs: below `/var/lib` for root, below `XDG_STATE_HOME` or
     /// `$HOME/.local/state` for others.
     pub state_dir: Option<PathBuf>,
+    /// `DEBVISOR_BACKUP_PASSPHRASE`: the passphrase of a backup of the state.
+    pub backup_passphrase: Option<Secret>,
     /// `DEBVISOR_KILL_AT`: the point at which this process kills itself, for tests alone.
     pub kill_at: Option<String>,
 }
@@ -158,6 +160,7 @@ impl Environment {
                 let root = rustix::process::geteuid().is_root();
                 if root { Some(PathBuf::from("/var/lib/debvisor")) } else { below("XDG_STATE_HOME", ".local/state") }
             }),
+            backup_passphrase: given("DEBVISOR_BACKUP_PASSPHRASE"),
             kill_at: text("DEBVISOR_KILL_AT"),
         }
     }

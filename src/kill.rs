@@ -70,6 +70,24 @@ points! {
     StoreBeforeCommit "store-before-commit",
     /// They are on the disk, and nobody was told.
     StoreAfterCommit "store-after-commit",
+    /// A checkpoint of the audit log is signed, and not kept yet.
+    CheckpointSigned "checkpoint-signed",
+    /// Everything of one migration is done, and its commit is still to come.
+    MigrationBeforeCommit "migration-before-commit",
+    /// The database is copied, and nothing of the backup is written.
+    BackupSnapshot "backup-snapshot",
+    /// All of it is written under another name.
+    BackupWritten "backup-written",
+    /// It was read back and found right.
+    BackupChecked "backup-checked",
+    /// A backup is unpacked beside the folder that it becomes.
+    RestoreUnpacked "restore-unpacked",
+    /// Its database and audit log are found right.
+    RestoreChecked "restore-checked",
+    /// It is written into it that it was restored.
+    RestoreFenced "restore-fenced",
+    /// The folder has its name.
+    RestoreMoved "restore-moved",
     /// A machine is admitted, and nothing of its start is written.
     MachineStartAdmitted "machine-start-admitted",
     /// The record says that it is being started.

@@ -18,6 +18,8 @@ pub mod release;
 
 pub mod store;
 
+pub mod backup;
+
 pub mod control;
 
 pub mod node;

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -187,6 +188,68 @@ pub(super) struct ConsoleLiveQuery {
     /// Bytes of what came out before, at most 64 KiB; without it, all of these.
     #[serde(default)]
     pub(super) last: Option<usize>,
+}
+
+/// Which records.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditQuery {
+    /// Where the page begins: `next` of the one before.
+    #[serde(default)]
+    #[param(pattern = "^[0-9]{0,19}$")]
+    pub(super) after: String,
+    /// How many records at most.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<u32>,
+    /// Who, in full: `uid:0`, `user:alice`.
+    #[serde(default)]
+    pub(super) actor: Option<String>,
+    /// What, by how it begins: `vm.`, `vm.start`.
+    #[serde(default)]
+    pub(super) action: Option<String>,
+    /// To what, by how it begins: `vm/0190…`.
+    #[serde(default)]
+    pub(super) object: Option<String>,
+    /// `done`, `refused` or `failed`.
+    #[serde(default)]
+    pub(super) outcome: Option<String>,
+    /// A clause, as `soc2:CC6.1`, or a framework: `gdpr`, `hipaa`, `soc2`.
+    #[serde(default)]
+    pub(super) tag: Option<String>,
+    /// Not before this time.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub(super) since: Option<Timestamp>,
+    /// Before this time.
+    #[serde(default)]
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Which record, in which tree.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct InclusionQuery {
+    /// The record's place, from 0.
+    #[param(maximum = 9223372036854775807_u64)]
+    pub(super) seq: u64,
+    /// Among so many records; without it, among those of a signed checkpoint.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 9223372036854775807_u64)]
+    pub(super) size: Option<u64>,
+}
+
+/// Which two trees.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ConsistencyQuery {
+    /// Records of the older tree.
+    #[param(minimum = 1, maximum = 9223372036854775807_u64)]
+    pub(super) from: u64,
+    /// Records of the newer tree.
+    #[param(minimum = 1, maximum = 9223372036854775807_u64)]
+    pub(super) to: u64,
 }
 
 impl Cursor {

@@ -38,6 +38,7 @@ mod peer;
 mod quarantine;
 mod role;
 mod session;
+mod state;
 mod tenant;
 pub mod tls;
 mod user;
@@ -165,6 +166,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(user::password))
         .routes(routes!(user::totp_remove))
         .routes(routes!(user::sessions, user::sessions_close))
+        .routes(routes!(audit::key))
+        .routes(routes!(audit::checkpoint))
+        .routes(routes!(audit::checkpoints, audit::sign))
+        .routes(routes!(audit::inclusion))
+        .routes(routes!(audit::consistency))
+        .routes(routes!(audit::export))
+        .routes(routes!(state::backup))
         .routes(routes!(quarantine::list, quarantine::add))
         .routes(routes!(quarantine::release))
         .routes(routes!(quarantine::approvals))

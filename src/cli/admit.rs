@@ -162,6 +162,21 @@ pub(super) fn of_config(path: &Path) -> anyhow::Result<AdmissionTrust> {
     Ok(trust)
 }
 
+/// The files that a configuration names, as it names them; none where it cannot be read.
+pub(super) fn files_of_config(path: &Path) -> Vec<String> {
+    let named = std::cell::RefCell::new(Vec::new());
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    let read = |file: &str, limit: u64| {
+        named.borrow_mut().push(file.to_owned());
+        read_evidence(&folder.join(file), limit)
+    };
+    let text = artifact::read_bounded(path, limits::CONFIG_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    if let Some(text) = text {
+        let _ = AdmissionTrust::parse(&text, &read);
+    }
+    named.into_inner()
+}
+
 /// The trust that the flags describe: one signer, who may be named by several means.
 fn of_flags(
     args: &Args,

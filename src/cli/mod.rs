@@ -45,6 +45,7 @@ mod seal;
 mod sign;
 mod signing;
 mod sigstore;
+mod state;
 mod tenant;
 mod trust;
 mod up;
@@ -144,6 +145,8 @@ enum Command {
     Event(event::Args),
     /// Show who did what, and check that the log is whole
     Audit(audit::Args),
+    /// Back up and restore everything that a server keeps
+    State(Box<state::Args>),
     /// Say what must not run, and let it run again by two people
     Quarantine(quarantine::Args),
     /// Make tenants, and say how much they may take
@@ -313,6 +316,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Node(args) => node::run(args, context),
         Command::Event(args) => event::run(&args, context),
         Command::Audit(args) => audit::run(&args, context),
+        Command::State(args) => state::run(&args, context),
         Command::Quarantine(args) => quarantine::run(args, context),
         Command::Tenant(args) => tenant::run(args, context),
         Command::Project(args) => tenant::run_project(args, context),

@@ -20,6 +20,18 @@ pub(super) fn bytes(context: &Context, total: u64) -> ProgressBar {
     }
 }
 
+/// What has gone by, where nobody knows how much there is; hidden where nobody looks.
+pub(super) fn flow(context: &Context) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    match ProgressStyle::with_template("{spinner} {binary_bytes} {binary_bytes_per_sec}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// A bar over so many releases, with the bytes that were fetched; hidden where nobody looks.
 pub(super) fn releases(context: &Context, total: u64) -> ProgressBar {
     if !context.shows_progress() {

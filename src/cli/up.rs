@@ -16,8 +16,11 @@ use tokio::sync::watch;
 
 use super::{Context, Ended, UsageError};
 use crate::api::{self, Listeners, TlsListener};
+use crate::backup::write::Sources;
 use crate::config::{AcceleratorConfig, HypervisorKind, LimitsConfig, ListenConfig, ServerConfig};
+use crate::control::audit::Notary;
 use crate::control::authn::{self, Rate, SealingKey};
+use crate::control::state::clear_scratch;
 use crate::control::{Control, Settings};
 use crate::node::admission::Admission;
 use crate::node::agent::Agent;
@@ -28,7 +31,9 @@ use crate::node::images::ImageStore;
 use crate::node::key::NodeKey;
 use crate::release::admit::{AdmissionTrust, QuarantineAction as Stilled};
 use crate::release::artifact;
-use crate::store::Store;
+use crate::release::attest::note::NoteSigner;
+use crate::release::evidence::note::NoteKey;
+use crate::store::{Store, StoreError};
 use crate::types::limits;
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::Accelerator;
@@ -66,6 +71,8 @@ struct Plan {
     config: ServerConfig,
     trust: AdmissionTrust,
     node: String,
+    /// The configuration's file.
+    file: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
@@ -126,11 +133,11 @@ fn plan(args: &Args, context: &Context) -> anyhow::Result<Plan> {
     }
     let socket = args.socket.clone().or_else(|| environment.socket.clone()).unwrap_or_else(|| state.join("api.sock"));
     let node = config.node.clone().unwrap_or_else(host_name);
-    Ok(Plan { state, socket, config, trust, node })
+    Ok(Plan { state, socket, config, trust, node, file })
 }
 
 /// One process for a folder: the lock goes with the process, however that ends.
-fn lock(state: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(state: &Path) -> anyhow::Result<File> {
     let path = state.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).context("cannot make the lock")?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -178,6 +185,9 @@ async fn serve<H: Hypervisor>(
     let clock = context.clock();
     let key = NodeKey::open(&plan.state.join("node.key")).context("cannot open the node's key")?;
     let issuer = NodeKey::open(&plan.state.join("server.key")).context("cannot open the server's key")?;
+    let notes = NodeKey::open_for_notes(&plan.state.join("audit.key")).context("cannot open the audit log's key")?;
+    let signer = NoteSigner::new(&origin(&plan.node), notes.shared())
+        .map_err(|reason| usage(reason.to_string(), "name the node without spaces and plus signs"))?;
     let images = ImageStore::open(&plan.state.join("images"), key).context("cannot open the image store")?;
     let trust = plan.trust.pinning(issuer.public().clone());
     let sealing = SealingKey::open(&plan.state.join("secrets.key")).context("cannot open secrets.key")?;
@@ -189,6 +199,8 @@ async fn serve<H: Hypervisor>(
             Stilled::Stop => QuarantineAction::Stop,
         },
         release_validity: trust.release_validity(),
+        audit: Notary::new(signer),
+        state: sources(&plan.state, plan.file.as_deref(), context),
     };
     let tiers = images.tiers();
     let facts = NodeFacts {
@@ -208,7 +220,14 @@ async fn serve<H: Hypervisor>(
     let admission =
         Admission::new(plan.node.clone(), images.clone(), trust, revoked.clone(), issuer, clock, generations)
             .context("cannot read generations.json")?;
-    let store = Store::open(&plan.state.join("state.db")).await.context("cannot open the database")?;
+    let store = match Store::open(&plan.state.join("state.db")).await {
+        Err(newer @ StoreError::Newer { .. }) => {
+            let hint = "start the debvisor that wrote it, or a newer one; or restore a backup that is older";
+            return Err(usage(newer.to_string(), hint).into());
+        }
+        opened => opened.context("cannot open the database")?,
+    };
+    clear_scratch(&plan.state);
     let (stop, stopped) = watch::channel(false);
     let (agent, news) = Agent::start(hypervisor, admission, images, facts, clock, stopped.clone())
         .await
@@ -229,6 +248,7 @@ async fn serve<H: Hypervisor>(
     let watching = tokio::spawn(watcher.watch(stopped.clone()));
     tokio::spawn(control.clone().sessions_keep(stopped.clone()));
     let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));
+    let notarizing = tokio::spawn(control.clone().notarize(stopped.clone()));
     let serving = tokio::spawn(api::serve(control, Listeners { socket, tls }, stopped, DRAIN));
     if !context.quiet {
         eprintln!("debvisor is up: {}", plan.socket.display());
@@ -248,6 +268,7 @@ async fn serve<H: Hypervisor>(
         let _ = reconciling.await;
         let _ = serving.await;
         let _ = watching.await;
+        let _ = notarizing.await;
         if let Some(keeping) = keeping {
             let _ = keeping.await;
         }
@@ -255,6 +276,44 @@ async fn serve<H: Hypervisor>(
     .await;
     let _ = fs::remove_file(&plan.socket);
     Ok(())
+}
+
+/// What a backup of the state consists of: the folder, and what lies elsewhere and is needed to go on from it.
+pub(super) fn sources(state: &Path, config: Option<&Path>, context: &Context) -> Sources {
+    let mut elsewhere = Vec::new();
+    if let Some(file) = config {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let named = super::admit::files_of_config(file).into_iter().map(|name| folder.join(name));
+        for path in std::iter::once(file.to_owned()).chain(named) {
+            // What lies in the folder is in the backup as it is.
+            if path.strip_prefix(state).is_err()
+                && let Some(name) = path.file_name().and_then(|name| name.to_str())
+            {
+                let below = path.strip_prefix(folder).ok().and_then(Path::to_str).unwrap_or(name);
+                elsewhere.push((format!("from-config/{below}"), path.clone()));
+            }
+        }
+    }
+    let trust = context.environment.config_dir.as_ref().map(|dir| dir.join("trust"));
+    for entry in trust.iter().flat_map(fs::read_dir).flatten().flatten() {
+        if let Ok(name) = entry.file_name().into_string() {
+            elsewhere.push((format!("from-config/trust/{name}"), entry.path()));
+        }
+    }
+    Sources { state: state.to_owned(), elsewhere }
+}
+
+/// The key that checkpoints of this folder's audit log are signed with, under the name that the newest has.
+pub(super) fn audit_key(state: &Path, note: Option<&str>) -> anyhow::Result<String> {
+    let key = NodeKey::open_for_notes(&state.join("audit.key")).context("cannot open the audit log's key")?;
+    let name = note.and_then(|note| note.lines().next()).map_or_else(|| origin(&host_name()), str::to_owned);
+    let key = NoteKey::new(&name, key.public()).map_err(|reason| anyhow::anyhow!(reason.to_string()))?;
+    Ok(key.to_string())
+}
+
+/// The name of the audit log, on the first line of each of its checkpoints.
+fn origin(node: &str) -> String {
+    format!("debvisor/{node}/audit")
 }
 
 /// The port for TLS, with what it shows; and who looks after that.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 
+use crate::backup::write::Sources;
 use crate::release::trust::revocation::Known;
 use crate::store::{AuditRecord, Change, NewEvent, Store, StoreError, Write, Written};
 use crate::types::access::{Permission, Subject};
@@ -30,6 +31,7 @@ pub mod plan;
 mod plan_tests;
 pub mod reconcile;
 pub mod rules;
+pub mod state;
 
 pub use link::Link;
 
@@ -77,6 +79,10 @@ pub struct Settings {
     pub on_quarantine: QuarantineAction,
     /// How long a release from quarantine holds at most.
     pub release_validity: jiff::SignedDuration,
+    /// What signs checkpoints of the audit log.
+    pub audit: audit::Notary,
+    /// What a backup of the state consists of.
+    pub state: Sources,
 }
 
 /// Who asks, as the interface knows it.
@@ -111,6 +117,11 @@ impl Caller {
     /// A user of the host, at the socket.
     pub fn host(uid: u32, why: Option<String>) -> Self {
         Self { why, ..Self::inside(Subject::Host { uid }, format!("uid:{uid}"), "socket") }
+    }
+
+    /// From where, as the audit log has it: with the address, where there is one.
+    pub fn whence(&self) -> String {
+        self.address.map_or_else(|| self.origin.to_owned(), |address| format!("{} {address}", self.origin))
     }
 
     const fn inside(subject: Subject, actor: String, origin: &'static str) -> Self {
@@ -310,7 +321,7 @@ impl<'a> Deed<'a> {
             audit: AuditRecord {
                 at,
                 actor: caller.actor.clone(),
-                origin: caller.origin.to_owned(),
+                origin: caller.whence(),
                 action: self.action.to_owned(),
                 object: self.object.clone(),
                 outcome: self.outcome.to_owned(),

@@ -318,6 +318,10 @@ impl Control {
         if plan::is_up(observed.power) || vm.deleting {
             return self.seen(vm.id, observed).await;
         }
+        // Another host may still have it. It starts when somebody says so, and not because a host came up.
+        if vm.is_fenced() {
+            return self.seen(vm.id, observed).await;
+        }
         let mut changes = vec![Change::VmObserved(vm.id, Box::new(observed), self.now())];
         let (event, power) = if vm.spec.autostart {
             ("vm.autostart", DesiredPower::Running)

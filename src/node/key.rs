@@ -10,8 +10,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use zeroize::Zeroizing;
 
 use crate::release::attest::key::{KeyError, PrivateKey};
@@ -59,13 +60,28 @@ impl NodeKey {
     /// # Errors
     /// A [`NodeKeyError`]; a file that is there and holds no key is never replaced.
     pub fn open(path: &Path) -> Result<Self, NodeKeyError> {
-        match read(path) {
-            Err(NodeKeyError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
-                make(path)?;
-                read(path)
-            }
-            other => other,
-        }
+        let p256 = || {
+            let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
+            made.map(|pkcs8| Zeroizing::new(pkcs8.as_ref().to_vec()))
+        };
+        open(path, p256)
+    }
+
+    /// The same for a key that signs notes: Ed25519.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_for_notes(path: &Path) -> Result<Self, NodeKeyError> {
+        let ed25519 = || {
+            let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+            made.map(|pkcs8| Zeroizing::new(pkcs8.as_ref().to_vec()))
+        };
+        open(path, ed25519)
+    }
+
+    /// The key itself, for what signs with it elsewhere in this process.
+    pub fn shared(&self) -> Arc<PrivateKey> {
+        self.0.clone()
     }
 
     /// A key for tests and for nodes that keep nothing.
@@ -95,6 +111,16 @@ impl NodeKey {
     }
 }
 
+fn open(path: &Path, generate: impl Fn() -> Result<Zeroizing<Vec<u8>>, Unspecified>) -> Result<NodeKey, NodeKeyError> {
+    match read(path) {
+        Err(NodeKeyError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+            make(path, generate)?;
+            read(path)
+        }
+        other => other,
+    }
+}
+
 fn read(path: &Path) -> Result<NodeKey, NodeKeyError> {
     let io_error = |cause| NodeKeyError::Io { path: path.to_owned(), cause };
     // No link is followed: what is judged is what is read.
@@ -113,12 +139,11 @@ fn read(path: &Path) -> Result<NodeKey, NodeKeyError> {
 }
 
 /// Writes a new key beside its name and gives it the name last, so that half a key is never there.
-fn make(path: &Path) -> Result<(), NodeKeyError> {
+fn make(path: &Path, generate: impl Fn() -> Result<Zeroizing<Vec<u8>>, Unspecified>) -> Result<(), NodeKeyError> {
     let io_error = |cause| NodeKeyError::Io { path: path.to_owned(), cause };
     let failed = |cause| NodeKeyError::Key { path: path.to_owned(), cause };
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
-        .map_err(|_| failed(KeyError::Library("no key could be made")))?;
-    let pem = pem_rfc7468::encode_string("PRIVATE KEY", pem_rfc7468::LineEnding::LF, pkcs8.as_ref())
+    let pkcs8 = generate().map_err(|_| failed(KeyError::Library("no key could be made")))?;
+    let pem = pem_rfc7468::encode_string("PRIVATE KEY", pem_rfc7468::LineEnding::LF, &pkcs8)
         .map(Zeroizing::new)
         .map_err(|error| failed(KeyError::Pem(error.to_string())))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

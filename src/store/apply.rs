@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    Approval, AuditRecord, AuditRow, Change, DecisionRow, NewEvent, Operation, OperationState, Quarantine, StoreError,
-    Vm, VmChange, access, document, users, word,
+    Approval, AuditRecord, AuditRow, Change, DecisionRow, Hold, NewEvent, Operation, OperationState, Quarantine,
+    StoreError, Vm, VmChange, access, document, users, word,
 };
 use crate::types::step::{ImageFacts, Observed};
 use crate::types::vm::{VmId, VmSpec};
@@ -100,6 +100,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             .execute(connection)
             .await?;
         }
+        Change::Fenced(hold) => fenced(connection, hold).await?,
         Change::ApprovalAsked(approval) => approval_asked(connection, approval).await?,
         Change::ApprovalGiven { id, by, at } => {
             // The same person twice is one person: the table has a check of its own that says so too.
@@ -348,6 +349,25 @@ async fn approval_asked(connection: &mut SqliteConnection, approval: &Approval) 
     .bind(approval.expires_at.to_string())
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// How far the generations of a restored state are ahead: no other host that goes on from the same state gets there.
+const FENCE: i64 = 1_000_000;
+
+async fn fenced(connection: &mut SqliteConnection, hold: &Hold) -> Result<(), StoreError> {
+    sqlx::query("UPDATE vm SET generation = generation + ?1, hold = ?2, not_before = NULL, running = NULL")
+        .bind(FENCE)
+        .bind(document(hold)?)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM vm_observed").execute(&mut *connection).await?;
+    sqlx::query("UPDATE operation SET state = ?1, message = ?2, ended_at = ?3 WHERE ended_at IS NULL")
+        .bind(word(&OperationState::Interrupted))
+        .bind(&hold.message)
+        .bind(hold.at.to_string())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

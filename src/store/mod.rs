@@ -10,20 +10,27 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::kill::{self, KillPoint};
 
 mod access;
 mod apply;
 mod audit;
+mod checkpoints;
 mod read;
 mod rows;
+mod state;
+pub mod tags;
 mod users;
 mod writer;
 
 pub use access::{AccessChange, AccessRows, Amended, Grant, Project, Quota, Role, Sight, Tenant, Usage, UserRole};
-pub use audit::{AuditFault, AuditHead, check as check_audit};
+pub use audit::{AuditCheck, AuditFault, AuditHead, TreeHead, check as check_audit};
+pub use checkpoints::{AuditFile, CheckpointRow};
 pub use rows::*;
+pub use state::Versions;
 pub use users::{Credentials, Hidden, Session, SessionKind, TokenHash, Touch, User, UserChange};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
@@ -51,6 +58,17 @@ pub enum StoreError {
     /// The database is of another version.
     #[error("the database cannot be brought to this version")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// A newer program wrote it.
+    #[error("the database is of version {found}, and this debvisor knows none newer than {known}")]
+    Newer {
+        /// The database's version.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// Its pages or rows do not fit together.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// A row cannot be understood.
     #[error("a row of the database cannot be read: {0}")]
     Row(String),
@@ -86,6 +104,7 @@ pub struct Store {
     writes: mpsc::Sender<writer::Job>,
     events: watch::Receiver<i64>,
     access: watch::Receiver<u64>,
+    heads: watch::Receiver<TreeHead>,
     path: PathBuf,
 }
 
@@ -104,7 +123,15 @@ impl Store {
             .statement_cache_capacity(256)
             .busy_timeout(Duration::from_secs(10));
         let mut connection = options.connect().await?;
-        MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        state::refuse_newer(&mut connection).await?;
+        // Each migration is one transaction; here a test ends the process inside of one.
+        connection.lock_handle().await?.set_commit_hook(|| {
+            kill::here(KillPoint::MigrationBeforeCommit);
+            true
+        });
+        let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+        connection.lock_handle().await?.remove_commit_hook();
+        migrated?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
@@ -112,8 +139,9 @@ impl Store {
         let (writes, queue) = mpsc::channel(QUEUE);
         let (told, events) = watch::channel(writer.last_event());
         let (changed, access) = watch::channel(1);
-        tokio::spawn(writer.run(queue, told, changed));
-        Ok(Self { readers, writes, events, access, path: path.to_owned() })
+        let (grown, heads) = watch::channel(writer.head());
+        tokio::spawn(writer.run(queue, writer::Told { events: told, access: changed, heads: grown }));
+        Ok(Self { readers, writes, events, access, heads, path: path.to_owned() })
     }
 
     /// Takes the database at `path` back to an older version; 0 is an empty one. What the older version has no place
@@ -123,7 +151,8 @@ impl Store {
     /// Where it cannot be opened or a step back fails.
     pub async fn migrate_back(path: &Path, version: i64) -> Result<(), StoreError> {
         let mut connection = SqliteConnectOptions::new().filename(path).connect().await?;
-        Ok(MIGRATIONS.undo(&mut connection, version).await?)
+        MIGRATIONS.undo(&mut connection, version).await?;
+        Ok(connection.close().await?)
     }
 
     /// Writes the changes, the audit record and the event, all or none; returns when they are on the disk.

@@ -277,22 +277,17 @@ impl Store {
 
     /// Audit records from this place on.
     pub async fn audit_from(&self, seq: u64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        sqlx::query("SELECT * FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT ?2")
-            .bind(seq.cast_signed())
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?
-            .iter()
-            .map(|row| {
-                Ok(AuditRow {
-                    seq: row.try_get::<i64, _>("seq")?.cast_unsigned(),
-                    record: row.try_get("record")?,
-                    leaf: row.try_get("leaf")?,
-                    chain: row.try_get("chain")?,
-                })
-            })
-            .collect()
+        super::checkpoints::audit_from(&self.readers, seq, limit).await
     }
+}
+
+pub(super) fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+    Ok(AuditRow {
+        seq: row.try_get::<i64, _>("seq")?.cast_unsigned(),
+        record: row.try_get("record")?,
+        leaf: row.try_get("leaf")?,
+        chain: row.try_get("chain")?,
+    })
 }
 
 fn vm(row: &SqliteRow) -> Result<Vm, StoreError> {

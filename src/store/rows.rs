@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{AccessChange, UserChange};
 use crate::types::step::{Action, ImageFacts, NodeFacts, Observed};
 use crate::types::vm::{BootPath, DesiredPower, VmId, VmSpec};
-use crate::types::{Digest, Reason};
+use crate::types::{Code, Digest, Reason};
 
 /// A machine: what shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,14 @@ pub struct Vm {
     pub observed: Option<Observed>,
     /// When that was.
     pub seen_at: Option<Timestamp>,
+}
+
+impl Vm {
+    /// Whether its state was restored from a backup and nobody has started it since: another host may run it.
+    pub fn is_fenced(&self) -> bool {
+        let codes = self.hold.iter().flat_map(|hold| &hold.reasons).filter_map(|reason| reason.code.known());
+        codes.into_iter().any(|code| code == Code::StateRestored)
+    }
 }
 
 /// Why a machine that shall run is left alone.
@@ -245,7 +253,7 @@ pub struct AuditRecord {
     pub at: Timestamp,
     /// Who: `uid:0 (root)`, `node:name`, `system`.
     pub actor: String,
-    /// From where: `socket`, `node`.
+    /// From where: `socket`, `node`, `tls 192.0.2.7`.
     pub origin: String,
     /// What, as `vm.start`.
     pub action: String,
@@ -354,6 +362,8 @@ pub enum Change {
     },
     /// Two people signed an override.
     OverridePut(Box<OverrideRow>),
+    /// The state was restored: every machine is held so, generations move on, and what was under way has ended.
+    Fenced(Box<Hold>),
 }
 
 impl Change {

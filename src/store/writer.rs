@@ -3,11 +3,12 @@
 //! A sync costs milliseconds, whatever it covers. Committing one request at a time would make it the price of each;
 //! here it is the price of all that came in during the commit before.
 
+use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit::AuditHead;
-use super::{Change, StoreError, Touch, Write, Written, apply, users};
+use super::{Change, CheckpointRow, StoreError, Touch, TreeHead, Write, Written, apply, users};
 use crate::kill::{self, KillPoint};
 
 /// Writes in one commit. More would make the first of them wait for the last.
@@ -22,6 +23,18 @@ pub(super) enum Job {
     Write(Box<Write>, oneshot::Sender<Result<Written, StoreError>>),
     /// A credential was used. Nobody waits.
     Touch(Touch),
+    /// A promise of what is written already. Nobody did anything, so there is no record of it.
+    Promise(CheckpointRow, oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// Who is told after each commit.
+pub(super) struct Told {
+    /// The number of the newest event.
+    pub(super) events: watch::Sender<i64>,
+    /// How often it changed who may do what.
+    pub(super) access: watch::Sender<u64>,
+    /// The end of the audit log.
+    pub(super) heads: watch::Sender<TreeHead>,
 }
 
 /// The connection that writes, with the ends of the two logs that it appends to.
@@ -33,17 +46,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) async fn new(mut connection: SqliteConnection) -> Result<Self, StoreError> {
-        let row = sqlx::query("SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1")
-            .fetch_optional(&mut connection)
-            .await?;
-        let head = match row {
-            None => AuditHead::EMPTY,
-            Some(row) => {
-                let chain: Vec<u8> = row.try_get("chain")?;
-                let chain = chain.try_into().map_err(|_| StoreError::Row("the audit chain".to_owned()))?;
-                AuditHead { size: row.try_get::<i64, _>("seq")?.cast_unsigned() + 1, chain }
-            }
-        };
+        let head = head(&mut connection).await?;
         let last_event =
             sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event").fetch_one(&mut connection).await?;
         Ok(Self { connection, head, last_event })
@@ -53,13 +56,12 @@ impl Writer {
         self.last_event
     }
 
+    pub(super) fn head(&self) -> TreeHead {
+        TreeHead::from(&self.head)
+    }
+
     /// Writes until nobody is left who could ask.
-    pub(super) async fn run(
-        mut self,
-        mut queue: mpsc::Receiver<Job>,
-        told: watch::Sender<i64>,
-        access: watch::Sender<u64>,
-    ) {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, told: Told) {
         let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
         let mut group: Vec<Asked> = Vec::new();
         let mut touches: Vec<Touch> = Vec::new();
@@ -68,6 +70,9 @@ impl Writer {
                 match job {
                     Job::Write(write, answer) => group.push((write, answer)),
                     Job::Touch(touch) => touches.push(touch),
+                    Job::Promise(row, answer) => {
+                        let _ = answer.send(self.promise(&row).await);
+                    }
                 }
             }
             if let Err(error) = self.touch(&mut touches).await {
@@ -80,9 +85,10 @@ impl Writer {
                 Ok(written) => {
                     // Before anybody is answered: who has an answer decides by nothing older.
                     if group.iter().any(|(write, _)| write.changes.iter().any(Change::is_of_access)) {
-                        access.send_modify(|generation| *generation += 1);
+                        told.access.send_modify(|generation| *generation += 1);
                     }
-                    told.send_replace(self.last_event);
+                    told.heads.send_replace(self.head());
+                    told.events.send_replace(self.last_event);
                     for ((_, answer), written) in group.drain(..).zip(written) {
                         // Nobody waits any more: what was written stays written.
                         let _ = answer.send(written);
@@ -93,9 +99,10 @@ impl Writer {
                     for (write, answer) in group.drain(..) {
                         let outcome = self.commit(std::iter::once(&*write)).await;
                         if write.changes.iter().any(Change::is_of_access) {
-                            access.send_modify(|generation| *generation += 1);
+                            told.access.send_modify(|generation| *generation += 1);
                         }
-                        told.send_replace(self.last_event);
+                        told.heads.send_replace(self.head());
+                        told.events.send_replace(self.last_event);
                         let outcome = outcome.and_then(|mut one| one.pop().unwrap_or(Err(StoreError::Closed)));
                         let _ = answer.send(outcome);
                     }
@@ -124,7 +131,7 @@ impl Writer {
         &mut self,
         writes: impl Iterator<Item = &'a Write>,
     ) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
-        let mut head = self.head;
+        let mut head = self.head.clone();
         let mut last_event = self.last_event;
         let mut written = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -150,4 +157,37 @@ impl Writer {
         self.last_event = last_event;
         Ok(written)
     }
+    /// Keeps a checkpoint; the database refuses one that covers no more than the one before.
+    async fn promise(&mut self, row: &CheckpointRow) -> Result<(), StoreError> {
+        let head = row.head().ok_or_else(|| StoreError::Row("root: it is no SHA-256".to_owned()))?;
+        kill::here(KillPoint::CheckpointSigned);
+        sqlx::query("INSERT INTO checkpoint (size, root, note, at) VALUES (?1, ?2, ?3, ?4)")
+            .bind(head.size.cast_signed())
+            .bind(head.root.as_slice())
+            .bind(&row.note)
+            .bind(row.at.to_string())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The end of the log as it is on the disk: the chain of its last record, and the tree over the hashes that are kept.
+/// Whether they are those of the records is for the check to say.
+async fn head(connection: &mut SqliteConnection) -> Result<AuditHead, StoreError> {
+    let mut head = AuditHead::EMPTY;
+    let mut rows = sqlx::query("SELECT leaf FROM audit ORDER BY seq").fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        let leaf: Vec<u8> = row.try_get("leaf")?;
+        // One that is none stands for itself: the log goes on, and its roots are other ones than were promised.
+        head.tree.push(leaf.try_into().unwrap_or_default());
+    }
+    drop(rows);
+    let row = sqlx::query("SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(connection).await?;
+    if let Some(row) = row {
+        let chain: Vec<u8> = row.try_get("chain")?;
+        head.chain = chain.try_into().unwrap_or_default();
+        head.size = row.try_get::<i64, _>("seq")?.cast_unsigned() + 1;
+    }
+    Ok(head)
 }

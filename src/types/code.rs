@@ -509,6 +509,28 @@ codes! {
     IdempotencyKeyReused "idempotency-key-reused" Deny { "An idempotency key was sent before with another request." }
         from "docs/reference/api.md" fix "choose a new key for each new request"
 
+    // The audit log and the state
+    AuditRecordMissing "audit-record-missing" Deny { "A record of the audit log is not there: it was deleted, or the log was cut off." }
+        from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
+    AuditRecordAltered "audit-record-altered" Deny { "A record of the audit log is not the one that was written." }
+        from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
+    AuditRecordReordered "audit-record-reordered" Deny { "A record of the audit log does not follow the one before it: one of them was exchanged, moved or put in." }
+        from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
+    AuditRewritten "audit-rewritten" Deny { "The records of the audit log agree with each other and not with a checkpoint that was signed: history was written anew." }
+        from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
+    AuditKeyMissing "audit-key-missing" Undecided { "Whether a checkpoint is the server's cannot be said without the key that its readers know it by." }
+        from "docs/how-to/audit.md" fix "give --key with what `debvisor audit key` printed when the server was set up"
+    AuditUnreadable "audit-unreadable" Deny { "An export of the audit log is not of the form that it must have." }
+        from "docs/how-to/audit.md" fix "export it again: debvisor audit export"
+    BackupMalformed "backup-malformed" Deny { "A backup is not of the form that it must have, or was cut off." }
+        from "docs/how-to/backup.md" fix "use another backup"
+    BackupDigest "backup-digest" Deny { "A file in a backup has other bytes than its manifest says." }
+        from "docs/how-to/backup.md" fix "use another backup, and find out who changed this one"
+    BackupKey "backup-key" Undecided { "None of the identities or the passphrase that were given opens the backup." }
+        from "docs/how-to/backup.md" fix "give the identity of a recipient that it was made for: --identity FILE, or its passphrase"
+    StateRestored "state-restored" Undecided { "The state was restored from a backup: whether another host still runs the machine is not known." }
+        from "docs/how-to/backup.md" fix "see that no other host runs it, then start it: debvisor vm start"
+
     // Machines
     BootPermitMismatch "boot-permit-mismatch" Deny { "A permit is for another machine, node or path than the one that it was used for." }
         from "docs/adr/0010-qemu-driver.md" fix "ask for a permit for this machine, on this node, by this path"

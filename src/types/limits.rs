@@ -306,3 +306,11 @@ pub const LIVE_SLOW_SECONDS: u64 = 5;
 pub const CONSOLE_REPLAY_BYTES: usize = 64 * 1024;
 /// Pieces of a console's output that a reader may be behind.
 pub const CONSOLE_PIECES: usize = 256;
+/// Recipients of one backup of the state.
+pub const BACKUP_RECIPIENTS: usize = 64;
+/// Files of one backup of the state.
+pub const BACKUP_FILES: usize = 1_000_000;
+/// The passphrase of a backup.
+pub const BACKUP_PASSPHRASE_BYTES: usize = 1_024;
+/// One line of an export of the audit log.
+pub const AUDIT_LINE_BYTES: u64 = 16 * 1024 * 1024;

@@ -54,7 +54,22 @@ const TABLE: &[(&str, &[&str])] = &[
     ("store", &["types", "kill", "release::evidence", "release::decision"]),
     ("release::reverify", &["types", "release::artifact", "release::evidence", "release::policy", "release::decision"]),
     ("release::notify", &["types"]),
-    ("control", &["types", "kill", "store", "clients", "release::trust", "release::decision", "release::admit"]),
+    ("backup", &["types", "kill", "store", "release::evidence"]),
+    (
+        "control",
+        &[
+            "types",
+            "kill",
+            "store",
+            "backup",
+            "clients",
+            "release::evidence",
+            "release::trust",
+            "release::attest",
+            "release::decision",
+            "release::admit",
+        ],
+    ),
     (
         "node",
         &[
@@ -72,7 +87,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "release::admit",
         ],
     ),
-    ("api", &["types", "store", "control"]),
+    ("api", &["types", "store", "backup", "control"]),
     ("cli", &["everything"]),
 ];
 

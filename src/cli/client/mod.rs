@@ -69,6 +69,19 @@ impl Client {
         &self.server
     }
 
+    /// Whether anybody answers.
+    pub(super) fn is_up(&self) -> bool {
+        self.runtime.block_on(self.request(Method::GET, "/v1/openapi.json").send()).is_ok()
+    }
+
+    /// Asks, and reads an answer that is plain text.
+    pub(super) fn text(&self, path: &str) -> anyhow::Result<String> {
+        self.runtime.block_on(async {
+            let answer = self.sent(self.request(Method::GET, path)).await?;
+            answer.text().await.context("the control plane's answer cannot be read")
+        })
+    }
+
     /// Asks, and reads the answer.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.runtime.block_on(self.json(self.request(Method::GET, path)))

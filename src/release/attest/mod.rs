@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bundle;
 pub mod key;
+pub mod note;
 pub mod provenance;
 pub mod request;
 pub mod sbom;

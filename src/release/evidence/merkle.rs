@@ -5,6 +5,7 @@
 use sha2::Digest as _;
 
 pub mod proof_file;
+pub mod tree;
 
 /// A SHA-256 node of the tree.
 pub type Hash = [u8; 32];

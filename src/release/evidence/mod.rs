@@ -14,6 +14,7 @@ pub mod key;
 pub mod log_entry;
 pub mod manifest;
 pub mod merkle;
+pub mod note;
 pub mod openpgp;
 pub mod provenance;
 pub mod sbom;

@@ -1,11 +1,14 @@
 //! The control plane: what is kept, what is planned, and what the interface answers; through the real binary.
 
 mod api;
+mod audit;
+mod backup;
 mod contexts;
 mod crash;
 mod gate_table;
 mod live;
 mod logins;
+mod migrations;
 mod quarantine;
 mod revoked;
 mod server;
