@@ -149,7 +149,7 @@ fn recognise(url: &Url, entry: &mut Entry) -> anyhow::Result<()> {
 }
 
 fn connect(entry: &Entry, token: Option<Secret>, name: &str, context: &Context) -> anyhow::Result<Client> {
-    let server = Server { place: entry.place()?, context: Some(name.to_owned()), token };
+    let server = Server { place: entry.place()?, context: Some(name.to_owned()), token, project: None };
     Client::to(server, None, context)
 }
 

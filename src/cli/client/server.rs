@@ -21,6 +21,8 @@ pub(in crate::cli) struct Server {
     /// The context that says so.
     pub(in crate::cli) context: Option<String>,
     pub(in crate::cli) token: Option<Secret>,
+    /// The project that is meant where none is named.
+    pub(in crate::cli) project: Option<String>,
 }
 
 /// Where a server is.
@@ -62,7 +64,7 @@ impl Server {
     }
 
     const fn at(place: Place) -> Self {
-        Self { place, context: None, token: None }
+        Self { place, context: None, token: None, project: None }
     }
 
     fn named(context: &Context, name: &str, token: Option<Secret>) -> anyhow::Result<Self> {
@@ -74,7 +76,7 @@ impl Server {
             (None, Some(path)) => Some(secret_of(path)?),
             (None, None) => files.credentials()?.remove(name).map(|kept| Secret::new(kept.token)),
         };
-        Ok(Self { place: entry.place()?, context: Some(name.to_owned()), token })
+        Ok(Self { place: entry.place()?, context: Some(name.to_owned()), token, project: entry.project.clone() })
     }
 
     /// As people know it.

@@ -19,9 +19,9 @@ pub(super) struct CreateArgs {
     /// The name: lower-case letters, digits and hyphens
     #[arg(required_unless_present = "file")]
     name: Option<String>,
-    /// The project that it belongs to
-    #[arg(long, default_value = "default")]
-    project: String,
+    /// The project that it belongs to; without it the context's, else default
+    #[arg(long)]
+    project: Option<String>,
     /// A description in JSON, in place of all the flags
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cpus", "memory", "disk", "kernel", "nic", "iso", "firmware"])]
     file: Option<PathBuf>,
@@ -83,7 +83,8 @@ pub(super) fn create(client: &Client, args: &CreateArgs, context: &Context) -> a
         Some(file) => read(file)?,
         None => described(client, args)?,
     };
-    let vm: VmView = client.send(Method::POST, &in_project(&args.project), &spec)?;
+    let project = args.project.as_deref().or(client.server().project.as_deref()).unwrap_or("default");
+    let vm: VmView = client.send(Method::POST, &in_project(project), &spec)?;
     if context.format != Format::Text {
         print_json(&vm)?;
     } else {

@@ -19,7 +19,6 @@ impl Home {
         Self(tempfile::tempdir().unwrap())
     }
 
-    #[expect(dead_code, reason = "tests of logging in begin with it")]
     pub(super) fn dir(&self) -> &Path {
         self.0.path()
     }
@@ -151,6 +150,13 @@ fn the_command_line_goes_before_the_environment_and_that_before_the_current_cont
         home.command(&["node", "list", "--context", "here"]).env("DEBVISOR_SOCKET", "/env.sock").output().unwrap();
     assert!(given.status.success(), "the command line goes first");
     home.wrong(&["node", "list", "--context", "other"], "no context");
+    // The project that is meant where none is named.
+    server.ok(&["tenant", "create", "acme"]);
+    server.ok(&["project", "create", "blue", "--tenant", "acme"]);
+    home.ok(&["context", "set", "here", "--project", "blue"]);
+    server.import(&[("kernel", "kernel")]);
+    home.ok(&["vm", "create", "web", "--kernel", "kernel"]);
+    assert_eq!(server.vm("web")["project"], "blue");
     home.wrong(&["node", "list", "--context", "here", "--socket", "/x"], "cannot be used with");
 }
 

@@ -10,6 +10,7 @@ mod live;
 mod logins;
 mod migrations;
 mod quarantine;
+mod remote;
 mod revoked;
 mod server;
 mod store;
