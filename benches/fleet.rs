@@ -118,6 +118,8 @@ async fn up(folder: &Path, nodes: usize) -> (Control, watch::Sender<bool>) {
         authn: authn::Settings {
             key: SealingKey::open(&folder.join("secrets.key")).unwrap(),
             limits: authn::Limits { address: rate, subject: rate, login: rate },
+            keys: authn::key::KeySettings::default(),
+            providers: Arc::new(authn::oidc::Providers::new(Vec::new()).unwrap()),
         },
         on_quarantine: QuarantineAction::Pause,
         release_validity: jiff::SignedDuration::from_hours(1),

@@ -105,6 +105,7 @@ for job in "$@"; do
             scripts/tool-qemu.sh
             scripts/guest.sh
             scripts/octokit-fixtures.sh
+            scripts/oidc-provider.sh
             for component in rustfmt clippy; do
                 [[ $component = rustfmt ]] && program=cargo-fmt || program=cargo-clippy
                 command -v "$program" >/dev/null 2>&1 || rustup component add "$component"

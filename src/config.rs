@@ -7,6 +7,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+mod credentials;
+
+pub use credentials::{KeysConfig, OidcConfig};
+
 pub use crate::types::Secret;
 
 /// What the environment says that a run of the command line depends on.
@@ -216,6 +220,10 @@ pub struct ServerConfig {
     pub hypervisor: HypervisorConfig,
     /// Where the interface listens besides its socket.
     pub listen: ListenConfig,
+    /// How long API keys last.
+    pub keys: KeysConfig,
+    /// Who else vouches for people.
+    pub oidc: Vec<OidcConfig>,
     /// How often somebody may ask.
     pub limits: LimitsConfig,
     /// Read elsewhere.

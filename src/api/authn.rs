@@ -29,7 +29,8 @@ pub(super) async fn identify(
     public: bool,
 ) -> Result<Option<Identified>, Problem> {
     let from = origin(peer, head.headers);
-    let Some(credential) = carried(head.headers)? else {
+    let shown = || peer.certificate().map(Credential::Certificate);
+    let Some(credential) = carried(head.headers)?.or_else(shown) else {
         let host = peer.uid().map(|uid| Caller::host(uid, from.why));
         return Ok(host.map(|caller| Identified { caller, session: None, csrf: None, must_change: false }));
     };
@@ -39,8 +40,8 @@ pub(super) async fn identify(
     };
     match (identified, credential) {
         (Ok(identified), _) => Ok(Some(identified)),
-        // What asks nobody who they are has no use for a browser's cookie, which cannot be left out.
-        (Err(_), Credential::Cookie(_)) if public => Ok(None),
+        // What asks nobody who they are has no use for a browser's cookie or a certificate, which cannot be left out.
+        (Err(_), Credential::Cookie(_) | Credential::Certificate(_)) if public => Ok(None),
         (Err(problem), _) => Err(problem),
     }
 }
@@ -177,5 +178,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Current {
             return Err(Problem::from(OpError::Forbidden(Box::new(reason))));
         };
         Ok(Self(session, csrf))
+    }
+}
+
+/// Refuses who has to choose another password first, for handlers that the guard lets everybody reach.
+pub(super) struct Settled;
+
+impl<S: Send + Sync> FromRequestParts<S> for Settled {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        if parts.extensions.get::<MustChange>().is_none() {
+            return Ok(Self);
+        }
+        let reason = Reason::new(Code::PasswordChangeRequired, "another password has to be chosen first");
+        Err(Problem::from(OpError::Forbidden(Box::new(reason))))
     }
 }

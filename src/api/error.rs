@@ -91,6 +91,7 @@ impl From<OpError> for Problem {
             OpError::Refused(reasons) => Self::refused(reasons),
             OpError::Unauthenticated(reason) => Self::of(StatusCode::UNAUTHORIZED, &reason),
             OpError::Forbidden(reason) => Self::of(StatusCode::FORBIDDEN, &reason),
+            OpError::Unavailable(reason) => Self::of(StatusCode::SERVICE_UNAVAILABLE, &reason),
             OpError::TooMany { reason, wait_ms } => {
                 let retry_after = Some(wait_ms.div_ceil(1_000).max(1));
                 Self { retry_after, ..Self::of(StatusCode::TOO_MANY_REQUESTS, &reason) }

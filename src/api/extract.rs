@@ -252,6 +252,38 @@ pub(super) struct ConsistencyQuery {
     pub(super) to: u64,
 }
 
+/// Which keys.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct KeyQuery {
+    /// Whose, by identity or name; `*` for everybody's; the caller's own where nothing is said.
+    #[serde(default)]
+    #[param(max_length = 64)]
+    pub(super) user: Option<String>,
+}
+
+/// What the provider sends a browser back with.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReturnedQuery {
+    /// The code, where the provider said yes.
+    #[serde(default)]
+    #[param(max_length = 4096)]
+    pub(super) code: Option<String>,
+    /// What it was given.
+    #[serde(default)]
+    #[param(max_length = 256)]
+    pub(super) state: Option<String>,
+    /// Its error code, where it said no.
+    #[serde(default)]
+    #[param(max_length = 256)]
+    pub(super) error: Option<String>,
+    /// Who it says to be (RFC 9207).
+    #[serde(default)]
+    #[param(max_length = 2048)]
+    pub(super) iss: Option<String>,
+}
+
 impl Cursor {
     pub(super) fn limit(&self) -> u32 {
         self.limit.clamp(1, limits::API_PAGE_ITEMS)

@@ -28,15 +28,18 @@ mod event;
 mod extract;
 mod grant;
 mod image;
+mod key;
 mod limit;
 mod listen;
 mod live;
 mod me;
 mod node;
+mod oidc;
 mod operation;
 mod peer;
 mod quarantine;
 mod role;
+mod service;
 mod session;
 mod state;
 mod tenant;
@@ -49,10 +52,13 @@ pub use error::Problem;
 pub use extract::Page;
 pub use grant::{GrantRequest, GrantView, Verdict};
 pub use image::{EvidenceUpload, FinishRequest};
+pub use key::{KeyRequest, KeyShown, RotateRequest};
 pub use listen::{Listeners, TlsListener};
 pub use me::{MeView, RotatedView, TotpView};
+pub use oidc::{IdentityRequest, ProviderView, TokenRequest};
 pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
 pub use role::{RoleAmendRequest, RoleRequest, RoleView};
+pub use service::ServiceRequest;
 pub use session::SessionView;
 pub use tenant::{AmendRequest, ProjectRequest, ProjectView, TenantRequest, TenantView};
 pub use user::UserPatchRequest;
@@ -151,6 +157,17 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(image::finish))
         .routes(routes!(event::list))
         .routes(routes!(live::event::follow))
+        .routes(routes!(key::list, key::create))
+        .routes(routes!(key::show, key::revoke))
+        .routes(routes!(key::rotate))
+        .routes(routes!(oidc::providers))
+        .routes(routes!(oidc::start))
+        .routes(routes!(oidc::callback))
+        .routes(routes!(oidc::token))
+        .routes(routes!(oidc::identities, oidc::link))
+        .routes(routes!(oidc::unlink))
+        .routes(routes!(service::list, service::create))
+        .routes(routes!(service::show, service::delete))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
         .routes(routes!(me::show))

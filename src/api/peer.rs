@@ -34,7 +34,6 @@ pub(super) struct Remote {
     pub(super) address: IpAddr,
     /// The certificate that they showed, in DER: of an authority of `[listen] client-ca`, and theirs by a signature
     /// over this handshake. Whose it is, the list of services says.
-    #[expect(dead_code, reason = "who knows services by their certificates takes this line away")]
     pub(super) certificate: Option<Arc<[u8]>>,
 }
 
@@ -44,6 +43,14 @@ impl Peer {
         match self {
             Self::Host { .. } => None,
             Self::Remote(remote) => Some(remote.address),
+        }
+    }
+
+    /// The certificate that the other end showed.
+    pub(super) fn certificate(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Self::Host { .. } => None,
+            Self::Remote(remote) => remote.certificate.clone(),
         }
     }
 

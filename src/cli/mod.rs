@@ -23,6 +23,7 @@ mod event;
 mod expect;
 mod explain;
 mod gate;
+mod identity;
 mod image;
 mod key;
 mod log;
@@ -42,11 +43,13 @@ mod role;
 mod sarif;
 mod sbom;
 mod seal;
+mod service;
 mod sign;
 mod signing;
 mod sigstore;
 mod state;
 mod tenant;
+mod token;
 mod trust;
 mod up;
 mod user;
@@ -159,6 +162,12 @@ enum Command {
     Grant(role::GrantArgs),
     /// Say whether somebody may do something, and why
     Access(role::AccessArgs),
+    /// Make, list, rotate and revoke API keys
+    Token(Box<token::Args>),
+    /// Say which people of OpenID providers are which users
+    Identity(identity::Args),
+    /// Make services known by their certificates
+    Service(service::Args),
     /// Say who may log in
     User(user::Args),
     /// Say which servers there are, and which is used
@@ -323,6 +332,9 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Role(args) => role::run(args, context),
         Command::Grant(args) => role::run_grant(args, context),
         Command::Access(args) => role::run_access(args, context),
+        Command::Token(args) => token::run(*args, context),
+        Command::Identity(args) => identity::run(args, context),
+        Command::Service(args) => service::run(args, context),
         Command::User(args) => user::run(args, context),
         Command::Context(args) => context::run(args, context),
         Command::Login(args) => login::run(*args, context),

@@ -19,6 +19,8 @@ use crate::api::{self, Listeners, TlsListener};
 use crate::backup::write::Sources;
 use crate::config::{AcceleratorConfig, HypervisorKind, LimitsConfig, ListenConfig, ServerConfig};
 use crate::control::audit::Notary;
+use crate::control::authn::key::KeySettings;
+use crate::control::authn::oidc::Providers;
 use crate::control::authn::{self, Rate, SealingKey};
 use crate::control::state::clear_scratch;
 use crate::control::{Control, Settings};
@@ -40,6 +42,7 @@ use crate::types::vm::Accelerator;
 
 mod certificate;
 mod local;
+mod openid;
 mod revoked;
 
 use certificate::Keeper;
@@ -73,6 +76,7 @@ struct Plan {
     node: String,
     /// The configuration's file.
     file: Option<PathBuf>,
+    providers: Arc<Providers>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
@@ -133,7 +137,9 @@ fn plan(args: &Args, context: &Context) -> anyhow::Result<Plan> {
     }
     let socket = args.socket.clone().or_else(|| environment.socket.clone()).unwrap_or_else(|| state.join("api.sock"));
     let node = config.node.clone().unwrap_or_else(host_name);
-    Ok(Plan { state, socket, config, trust, node, file })
+    let folder = file.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+    let providers = Arc::new(openid::providers(&config.oidc, folder)?);
+    Ok(Plan { state, socket, config, trust, node, file, providers })
 }
 
 /// One process for a folder: the lock goes with the process, however that ends.
@@ -192,7 +198,12 @@ async fn serve<H: Hypervisor>(
     let trust = plan.trust.pinning(issuer.public().clone());
     let sealing = SealingKey::open(&plan.state.join("secrets.key")).context("cannot open secrets.key")?;
     let settings = Settings {
-        authn: authn::Settings { key: sealing, limits: request_limits(plan.config.limits) },
+        authn: authn::Settings {
+            key: sealing,
+            limits: request_limits(plan.config.limits),
+            keys: KeySettings { longest: jiff::SignedDuration::from_hours(24 * plan.config.keys.longest_days) },
+            providers: plan.providers.clone(),
+        },
         on_quarantine: match trust.on_quarantine() {
             Stilled::Pause => QuarantineAction::Pause,
             Stilled::Isolate => QuarantineAction::Isolate,

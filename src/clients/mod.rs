@@ -6,6 +6,7 @@ pub mod answer;
 pub mod fulcio;
 pub mod github;
 pub mod oidc;
+pub mod openid;
 pub mod registry;
 pub mod rekor;
 pub mod tsa;

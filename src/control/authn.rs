@@ -5,6 +5,7 @@
 //! owner of a name wait where they have logged in before.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use uuid::Uuid;
@@ -14,11 +15,14 @@ use crate::store::{Change, Session, UserChange, Written};
 use crate::types::access::Subject;
 use crate::types::{Code, Reason, Secret, limits};
 
+pub mod key;
 pub mod limit;
 mod login;
 mod me;
+pub mod oidc;
 mod password;
 pub mod seal;
+pub mod service;
 mod session;
 mod totp;
 
@@ -36,6 +40,10 @@ pub struct Settings {
     pub key: SealingKey,
     /// How often.
     pub limits: Limits,
+    /// How long API keys last.
+    pub keys: key::KeySettings,
+    /// Who else vouches for people.
+    pub providers: Arc<oidc::Providers>,
 }
 
 /// How often somebody may ask.
@@ -56,6 +64,8 @@ pub enum Credential {
     Bearer(Secret),
     /// In the cookie of a browser.
     Cookie(Secret),
+    /// In the handshake: a certificate in DER, of an authority of clients, and theirs who showed it.
+    Certificate(Arc<[u8]>),
 }
 
 /// Where a request comes from.
@@ -84,6 +94,13 @@ pub struct Identified {
     pub must_change: bool,
 }
 
+impl Identified {
+    /// A program, which has no session.
+    const fn program(caller: Caller) -> Self {
+        Self { caller, session: None, csrf: None, must_change: false }
+    }
+}
+
 /// What is kept of logins between requests.
 pub(super) struct Authn {
     settings: Settings,
@@ -97,6 +114,7 @@ pub(super) struct Authn {
     failures: Windows<String>,
     slowed: AtomicUsize,
     sessions: session::Cache,
+    noted: key::Noted,
 }
 
 /// Failures by name are counted over this time.
@@ -116,6 +134,7 @@ impl Authn {
             failures: Windows::new(Rate { limit: u32::MAX, window_ms: FAILURES_MS }, entries),
             slowed: AtomicUsize::new(0),
             sessions: session::Cache::default(),
+            noted: key::Noted::default(),
         })
     }
 }
@@ -124,12 +143,17 @@ impl Control {
     /// Who this credential says asks.
     ///
     /// # Errors
-    /// [`OpError::Unauthenticated`] with `credential-invalid`, whatever is wrong with it.
+    /// [`OpError::Unauthenticated`]: of a session with `credential-invalid`, whatever is wrong with it; of a key or a
+    /// certificate with what is.
     pub async fn identify(&self, credential: &Credential, from: &Origin) -> Result<Identified, OpError> {
         match credential {
             Credential::Bearer(token) if token.reveal().starts_with(session::PREFIX) => {
                 self.session_identify(token, false, from).await
             }
+            Credential::Bearer(token) if token.reveal().starts_with(key::PREFIX) => {
+                self.key_caller(token.reveal(), from).await.map(Identified::program)
+            }
+            Credential::Certificate(der) => self.service_caller(der, from).await.map(Identified::program),
             Credential::Cookie(token) => self.session_identify(token, true, from).await,
             Credential::Bearer(_) => Err(invalid()),
         }
@@ -174,6 +198,36 @@ impl Control {
         Ok(written?)
     }
 
+    /// Writes what was done to keys, identities and services; with users among the changes, sessions are read anew.
+    async fn record_credential(
+        &self,
+        caller: &Caller,
+        deed: Deed<'_>,
+        changes: Vec<Change>,
+    ) -> Result<Written, OpError> {
+        let written = self.store().write(deed.by(caller, self.now(), changes)).await;
+        self.inner.authn.sessions.forget();
+        Ok(written?)
+    }
+
+    /// Writes down that nobody who could be named was refused.
+    async fn record_stranger(
+        &self,
+        action: &str,
+        object: String,
+        event: &str,
+        reason: &Reason,
+        from: &Origin,
+    ) -> Result<(), OpError> {
+        let address = from.address.map(|address| address.to_canonical().to_string());
+        let deed = Deed::refused(action, object, event, std::slice::from_ref(reason));
+        let mut write = deed.by(&stranger(from), self.now(), Vec::new());
+        // As with users: the audit log has the address, and events do not.
+        write.audit.data = serde_json::json!({ "reasons": [reason], "address": address });
+        self.store().write(write).await?;
+        Ok(())
+    }
+
     /// Writes down that somebody was refused, and hands the reason on.
     pub(super) async fn record_refusal(
         &self,
@@ -194,6 +248,18 @@ fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         address => address,
+    }
+}
+
+/// Who has not shown that they are anybody.
+fn stranger(from: &Origin) -> Caller {
+    Caller {
+        subject: Subject::Service(String::new()),
+        actor: "anonymous".to_owned(),
+        origin: from.origin,
+        address: from.address,
+        scopes: Some(std::collections::BTreeSet::new()),
+        why: from.why.clone(),
     }
 }
 

@@ -124,6 +124,15 @@ impl Caller {
         self.address.map_or_else(|| self.origin.to_owned(), |address| format!("{} {address}", self.origin))
     }
 
+    /// The person behind it, where an act takes two of them: whoever has a key of theirs is still one.
+    pub fn person(&self) -> String {
+        let owner = self.actor.strip_prefix("key:").and_then(|rest| rest.split_once('/')).map(|(owner, _)| owner);
+        match (&self.subject, owner) {
+            (Subject::Key { .. }, Some(owner)) => format!("user:{owner}"),
+            _ => self.actor.clone(),
+        }
+    }
+
     const fn inside(subject: Subject, actor: String, origin: &'static str) -> Self {
         Self { subject, actor, origin, address: None, scopes: None, why: None }
     }
@@ -164,6 +173,9 @@ pub enum OpError {
     /// What is kept could not be read or written.
     #[error("the state cannot be read or written")]
     Store(#[source] StoreError),
+    /// Somebody else does not answer who would have to.
+    #[error("{}", .0.message)]
+    Unavailable(Box<Reason>),
     /// The node does not answer.
     #[error("the node failed: {0}")]
     Node(String),

@@ -101,6 +101,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             .await?;
         }
         Change::Fenced(hold) => fenced(connection, hold).await?,
+        Change::Credential(change) => super::credentials::apply(connection, change).await?,
         Change::ApprovalAsked(approval) => approval_asked(connection, approval).await?,
         Change::ApprovalGiven { id, by, at } => {
             // The same person twice is one person: the table has a check of its own that says so too.

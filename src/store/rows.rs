@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{AccessChange, UserChange};
+use super::{AccessChange, CredentialChange, UserChange};
 use crate::types::step::{Action, ImageFacts, NodeFacts, Observed};
 use crate::types::vm::{BootPath, DesiredPower, VmId, VmSpec};
 use crate::types::{Code, Digest, Reason};
@@ -364,6 +364,8 @@ pub enum Change {
     OverridePut(Box<OverrideRow>),
     /// The state was restored: every machine is held so, generations move on, and what was under way has ended.
     Fenced(Box<Hold>),
+    /// Keys, identities at providers or services change.
+    Credential(Box<CredentialChange>),
 }
 
 impl Change {

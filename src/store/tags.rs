@@ -11,6 +11,7 @@ pub const TAGS: &[(&str, &[&str])] = &[
     ("admission.",     &["hipaa:164.312(b)", "hipaa:164.312(c)(1)", "soc2:CC6.8"]),
     ("audit.",         &["gdpr:art-5(2)", "hipaa:164.308(a)(1)(ii)(D)", "hipaa:164.312(b)", "soc2:CC7.2"]),
     ("grant.",         &["gdpr:art-32(1)(b)", "hipaa:164.308(a)(4)(ii)(C)", "hipaa:164.312(b)", "soc2:CC6.3"]),
+    ("identity.",      &["gdpr:art-32(1)(b)", "hipaa:164.308(a)(4)(ii)(C)", "hipaa:164.312(b)", "hipaa:164.312(d)", "soc2:CC6.1"]),
     ("image.",         &["hipaa:164.312(b)", "hipaa:164.312(c)(1)", "soc2:CC6.8"]),
     ("image.altered",  &["gdpr:art-32(1)(b)", "hipaa:164.308(a)(6)(ii)", "hipaa:164.312(b)", "hipaa:164.312(c)(1)", "soc2:CC7.2", "soc2:CC7.3"]),
     ("key.",           &["gdpr:art-32(1)(b)", "hipaa:164.312(b)", "hipaa:164.312(d)", "soc2:CC6.1"]),

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::apply::expect;
+use super::credentials::{KeyUse, key_used};
 use super::read::{optional, parsed};
 use super::{Store, StoreError, access, word};
 use crate::types::access::BuiltinRole;
@@ -215,6 +216,8 @@ pub enum UserChange {
 pub enum Touch {
     /// A session was used.
     Session(Uuid, Timestamp),
+    /// An API key was used.
+    Key(KeyUse),
 }
 
 /// Addresses that are remembered of one user.
@@ -304,6 +307,7 @@ pub(super) async fn touch(connection: &mut SqliteConnection, touch: &Touch) -> R
                 .execute(connection)
                 .await?;
         }
+        Touch::Key(used) => key_used(connection, used).await?,
     }
     Ok(())
 }

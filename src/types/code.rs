@@ -436,6 +436,54 @@ codes! {
         from "docs/adr/0005-tickets-and-permits.md" fix "an override names its machine and each digest; have two people sign one for this case"
     CredentialMissing "credential-missing" Deny { "The request says nothing of who asks." }
         from "RFC 9110 section 15.5.2" fix "log in with debvisor login, or send an API key in Authorization: Bearer"
+    CredentialMalformed "credential-malformed" Deny { "A key, a service or an identity is described in a way that is not possible here." }
+        from "docs/how-to/keys.md" fix "mend what the message names and ask again"
+    KeyMalformed "key-malformed" Deny { "What was sent begins as an API key and is none: a digit is missing or another one." }
+        from "docs/how-to/keys.md" fix "send the key whole, as it was shown when it was made"
+    KeyUnknown "key-unknown" Deny { "There is no such API key." }
+        from "docs/how-to/keys.md" fix "make a key: debvisor token create"
+    KeyRevoked "key-revoked" Deny { "The API key was revoked, or its owner may no longer log in." }
+        from "docs/how-to/keys.md" fix "make a new key: debvisor token create"
+    KeyExpired "key-expired" Deny { "The API key's time is over, or it was rotated and the overlap is over." }
+        from "docs/how-to/keys.md" fix "use the key that took its place, or make a new one: debvisor token create"
+    KeyAddress "key-address" Deny { "The API key may not be used from this address." }
+        from "docs/how-to/keys.md" fix "use it from where it is meant for, or make a key for this address"
+    KeyForKeys "key-for-keys" Deny { "An API key makes no other keys, and touches none but itself." }
+        from "docs/how-to/keys.md" fix "log in as the key's owner, or let the key rotate or revoke itself"
+    OidcUnreachable "oidc-unreachable" Undecided { "The OpenID provider does not answer, or says what makes no sense." }
+        from "OpenID Connect Discovery 1.0" fix "try again later; check issuer in [[oidc]] and that the provider is up"
+    OidcState "oidc-state" Deny { "A browser came back from an OpenID provider with no login of its own, with one that has ended, or too late." }
+        from "RFC 9700 section 4.7" fix "begin the login again, in one browser, and finish it within ten minutes"
+    OidcRefused "oidc-refused" Deny { "The OpenID provider said no: to the person, or to the code that the browser brought." }
+        from "RFC 6749 sections 4.1.2.1 and 5.2" fix "begin the login again; where it fails again, look at the provider's log"
+    OidcIssuer "oidc-issuer" Deny { "The answer or the ID token names another issuer than the one that is configured, byte by byte." }
+        from "OpenID Connect Core 1.0 section 3.1.3.7; RFC 9207" fix "use a token of the configured issuer; compare it with issuer in [[oidc]], slash by slash"
+    OidcAudience "oidc-audience" Deny { "The ID token was made for another party." }
+        from "OpenID Connect Core 1.0 section 3.1.3.7" fix "ask the provider for a token for the client-id of [[oidc]]"
+    OidcNonce "oidc-nonce" Deny { "The ID token was not made for this login." }
+        from "OpenID Connect Core 1.0 section 3.1.3.7" fix "begin the login again"
+    OidcTokenTime "oidc-token-time" Deny { "The ID token is not valid at this time, or is too old or too new to be believed." }
+        from "OpenID Connect Core 1.0 section 3.1.3.7" fix "get a new token; check both clocks"
+    OidcAlgorithm "oidc-algorithm" Deny { "The ID token is not signed with RS256 or ES256." }
+        from "RFC 8725 section 3.1" fix "have the provider sign ID tokens for this client with RS256 or ES256"
+    OidcKeyUnknown "oidc-key-unknown" Deny { "The ID token is signed with a key that the provider does not publish." }
+        from "OpenID Connect Core 1.0 section 10.1.1" fix "get a new token from the provider itself"
+    OidcSignature "oidc-signature" Deny { "The ID token's signature does not fit." }
+        from "OpenID Connect Core 1.0 section 3.1.3.7" fix "get a new token from the provider itself"
+    OidcTokenMalformed "oidc-token-malformed" Deny { "That is no ID token, or one that lacks what it must have." }
+        from "OpenID Connect Core 1.0 section 2" fix "send the ID token itself, not the access token"
+    OidcReplayed "oidc-replayed" Deny { "This ID token has opened a session already." }
+        from "docs/how-to/keys.md" fix "get a new token from the provider"
+    OidcDomain "oidc-domain" Deny { "The provider verified no e-mail address of a domain that is let in." }
+        from "docs/how-to/keys.md" fix "use an account of your organisation, or add the domain to domains in [[oidc]]"
+    OidcUserUnknown "oidc-user-unknown" Deny { "Nobody here is linked with this person of the OpenID provider." }
+        from "docs/how-to/keys.md" fix "have an administrator link you: debvisor identity link"
+    OidcUserName "oidc-user-name" Deny { "A user cannot be made of this person of the OpenID provider: the name is taken, or is none." }
+        from "docs/how-to/keys.md" fix "have an administrator link you with your user: debvisor identity link"
+    ServiceUnknown "service-unknown" Deny { "No service is known by the certificate that was shown." }
+        from "docs/how-to/keys.md" fix "register it: debvisor service create NAME --mark ..., with the mark that the message names"
+    ServiceExpired "service-expired" Deny { "The certificate's own time is over, or has not come." }
+        from "RFC 5280 section 4.1.2.5" fix "get the service a new certificate and connect anew"
     CredentialInvalid "credential-invalid" Deny { "What the request says of who asks is not known here, has ended, or was revoked." }
         from "RFC 6750 section 3.1; docs/how-to/users.md" fix "log in again with debvisor login, or make a new key"
     CsrfRefused "csrf-refused" Deny { "A request came with a browser's cookie, and from another site or without the session's token." }

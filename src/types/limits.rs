@@ -270,6 +270,31 @@ pub const ACCESS_ADDRESSES: usize = 64;
 pub const ACCESS_DESCRIPTION_BYTES: usize = 1_024;
 /// What is told of a serial console that is not followed.
 pub const API_CONSOLE_BYTES: usize = 1024 * 1024;
+
+/// How long an API key lasts at most, in days; the configuration may say less.
+pub const KEY_DAYS: i64 = 90;
+/// How long a key that was rotated stays valid at most, in days.
+pub const KEY_OVERLAP_DAYS: i64 = 7;
+/// Living keys of one user.
+pub const KEYS_PER_USER: u32 = 100;
+/// A key's name.
+pub const KEY_NAME_BYTES: usize = 64;
+/// Address ranges of one key.
+pub const KEY_ADDRESSES: usize = 32;
+/// What a service's certificate may be known by.
+pub const SERVICE_MARKS: usize = 32;
+/// One mark of a service.
+pub const SERVICE_MARK_BYTES: usize = 2048;
+/// One answer of an OpenID provider.
+pub const OPENID_ANSWER_BYTES: usize = 1024 * 1024;
+/// How long one exchange with an OpenID provider may take, in milliseconds.
+pub const OPENID_EXCHANGE_MS: u64 = 10_000;
+/// An ID token that a program brings.
+pub const OPENID_TOKEN_BYTES: usize = 16 * 1024;
+/// What an OpenID provider calls a person; the specification allows no more.
+pub const OPENID_SUBJECT_BYTES: usize = 255;
+/// Logins by OpenID within ten minutes that are remembered so that none is repeated.
+pub const OPENID_TAKEN: usize = 100_000;
 /// The name of a user.
 pub const USER_NAME_BYTES: usize = 64;
 /// The fewest characters of a password.

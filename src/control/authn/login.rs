@@ -222,7 +222,7 @@ impl Control {
         })
     }
 
-    fn login_rate(&self, network: Option<IpAddr>) -> Result<(), OpError> {
+    pub(super) fn login_rate(&self, network: Option<IpAddr>) -> Result<(), OpError> {
         let Some(network) = network else { return Ok(()) };
         let standing = self.inner.authn.logins.take(&network, self.now_ms());
         if standing.allowed {

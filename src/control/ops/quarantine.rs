@@ -28,7 +28,7 @@ impl Control {
             id: Uuid::now_v7(),
             target: parsed.to_string(),
             why: why.to_owned(),
-            by: person(&caller.actor)?.as_str().to_owned(),
+            by: person(&caller.person())?.as_str().to_owned(),
             since: self.now(),
         };
         let data = serde_json::json!({ "target": quarantine.target, "why": why });
@@ -69,7 +69,7 @@ impl Control {
         let found = found.ok_or_else(|| OpError::NotFound(format!("there is no quarantine {quarantine}")))?;
         let now = self.now();
         let until = now.checked_add(lasts).unwrap_or(jiff::Timestamp::MAX);
-        let by = person(&caller.actor)?;
+        let by = person(&caller.person())?;
         let longest = self.inner.settings.release_validity;
         Proposal::new(quarantine, reason, by.clone(), now, until, longest)
             .map_err(|reason| OpError::Invalid(Box::new(reason)))?;
@@ -100,7 +100,7 @@ impl Control {
         let missing = || OpError::NotFound(format!("nobody asked for {approval}"));
         let asked = self.store().approval(approval).await?.ok_or_else(missing)?;
         let now = self.now();
-        let by = person(&caller.actor)?;
+        let by = person(&caller.person())?;
         let object = format!("quarantine/{}", asked.quarantine);
         let proposal = Proposal::new(
             asked.quarantine,

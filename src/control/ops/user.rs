@@ -203,7 +203,7 @@ impl Control {
 }
 
 /// A name that somebody may have: in lower case, and nothing that could be taken for an identity.
-fn user_name(text: &str) -> Result<String, Reason> {
+pub(in crate::control) fn user_name(text: &str) -> Result<String, Reason> {
     let malformed = |why: &str| Reason::new(Code::UserNameMalformed, format!("{text:?} is no name for a user: {why}"));
     let name = text.to_ascii_lowercase();
     if name.is_empty() || name.len() > limits::USER_NAME_BYTES {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::server::{Server, images};
 
 /// One request, as any client would send it.
-fn ask(
+pub(super) fn ask(
     server: &Server,
     method: Method,
     path: &str,

@@ -85,6 +85,21 @@ impl Server {
         fs::write(self.dir.path().join("config.toml"), config).unwrap();
     }
 
+    /// Adds tables to the configuration.
+    pub(super) fn append(&self, tables: &str) {
+        use std::io::Write as _;
+        let path = self.dir.path().join("config.toml");
+        fs::File::options().append(true).open(path).unwrap().write_all(tables.as_bytes()).unwrap();
+    }
+
+    /// What a server says that must not come up with this configuration.
+    pub(super) fn refuses_to_come_up(&self) -> String {
+        let (state, config) = (self.state(), self.dir.path().join("config.toml"));
+        let output = self.cli(&["up", "--state-dir", state.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(64));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     pub(super) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }

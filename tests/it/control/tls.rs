@@ -55,7 +55,7 @@ impl Remote {
         Self::made(&server.authority(), address, |builder| builder)
     }
 
-    fn made(
+    pub(super) fn made(
         authority: &str,
         address: SocketAddr,
         with: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
@@ -183,10 +183,10 @@ fn is_closed(mut stream: &TcpStream) -> bool {
 }
 
 /// An authority, and what it certifies.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(pub(super) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
