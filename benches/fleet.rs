@@ -205,12 +205,12 @@ async fn describe(store: &Store, nodes: usize, kernel: &Digest) {
 }
 
 async fn running(store: &Store) -> usize {
-    let machines = store.vms_all().await.unwrap();
-    for vm in &machines {
+    let fleet = store.fleet().await.unwrap();
+    for vm in fleet.values() {
         assert_eq!(vm.hold, None, "nothing is refused");
     }
-    let runs = |vm: &&Vm| vm.observed.as_ref().is_some_and(|observed| observed.power == ObservedPower::Running);
-    machines.iter().filter(runs).count()
+    let runs = |vm: &&Arc<Vm>| vm.observed.as_ref().is_some_and(|observed| observed.power == ObservedPower::Running);
+    fleet.values().filter(runs).count()
 }
 
 fn now() -> jiff::Timestamp {

@@ -4,6 +4,7 @@
 //! is lost with a message, and there is one path for the first look after a start and for every other.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -41,9 +42,9 @@ impl Control {
             self.store().nodes().await?.into_iter().map(|node| (node.name.clone(), node)).collect();
         self.rules_changed().await?;
         self.operations_again().await?;
-        let mut machines: HashMap<String, Vec<Vm>> = HashMap::new();
-        for vm in self.store().vms_all().await? {
-            machines.entry(vm.node.clone()).or_default().push(vm);
+        let mut machines: HashMap<String, Vec<Arc<Vm>>> = HashMap::new();
+        for vm in self.store().fleet().await?.values() {
+            machines.entry(vm.node.clone()).or_default().push(vm.clone());
         }
         let nodes = self.inner.nodes.values().map(|host| {
             let name = &host.facts.name;
@@ -56,7 +57,12 @@ impl Control {
         self.images_learn().await
     }
 
-    async fn node_comes_up(&self, host: &Host, before: Option<&NodeFacts>, machines: Vec<Vm>) -> Result<(), OpError> {
+    async fn node_comes_up(
+        &self,
+        host: &Host,
+        before: Option<&NodeFacts>,
+        machines: Vec<Arc<Vm>>,
+    ) -> Result<(), OpError> {
         let caller = Caller::node(&host.facts.name);
         let object = format!("node/{}", host.facts.name);
         let host_came_up = before.is_none_or(|node| node.boot_id != host.facts.boot_id);
@@ -110,7 +116,7 @@ impl Control {
         // Taken before anything is read: a step that ends meanwhile makes what is read here old, and a plan of what is
         // old would do it a second time.
         let under_way = lock(&self.inner.busy).clone();
-        let machines = self.store().vms_all().await?;
+        let machines: Vec<Arc<Vm>> = self.store().fleet().await?.values().cloned().collect();
         let mut open: HashMap<VmId, Vec<Operation>> = HashMap::new();
         for operation in self.store().operations_open().await? {
             open.entry(operation.vm).or_default().push(operation);
@@ -118,7 +124,7 @@ impl Control {
         let rules = self.inner.rules.borrow().clone();
         let concerned = rules.concerned(&machines, &self.revoked().revoked, now);
         let mut steps = Vec::new();
-        let reachable = |vm: &&Vm| self.inner.nodes.contains_key(&vm.node) && !under_way.contains(&vm.id);
+        let reachable = |vm: &&Arc<Vm>| self.inner.nodes.contains_key(&vm.node) && !under_way.contains(&vm.id);
         for vm in machines.iter().filter(reachable) {
             let operations = open.get(&vm.id).map(Vec::as_slice).unwrap_or_default();
             let quarantine = concerned.contains_key(&vm.id).then_some(self.inner.settings.on_quarantine);

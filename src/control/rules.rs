@@ -1,5 +1,6 @@
 //! What must not run, as it is kept, in; the list that gates ask, and the machines that it concerns, out.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -40,17 +41,22 @@ impl Rules {
 
     /// The machines that something in quarantine or something revoked concerns now, with the reasons: by what they
     /// run, and by what they are made of.
-    pub fn concerned(&self, machines: &[Vm], revoked: &Revocations, now: Timestamp) -> HashMap<VmId, Vec<Reason>> {
+    pub fn concerned<V: Borrow<Vm>>(
+        &self,
+        machines: &[V],
+        revoked: &Revocations,
+        now: Timestamp,
+    ) -> HashMap<VmId, Vec<Reason>> {
         if self.entries.is_empty() && revoked.is_empty() {
             return HashMap::new();
         }
         let running: Vec<Running> =
-            machines.iter().filter_map(|vm| serde_json::from_value(vm.running.clone()?).ok()).collect();
+            machines.iter().filter_map(|vm| serde_json::from_value(vm.borrow().running.clone()?).ok()).collect();
         let mut found: HashMap<VmId, Vec<Reason>> = HashMap::new();
         for machine in affected(&self.list, revoked, &running, now) {
             found.entry(machine.vm).or_default().extend(machine.reasons);
         }
-        for vm in machines {
+        for vm in machines.iter().map(Borrow::borrow) {
             let artifacts = vm.spec.artifacts();
             let by_digest = artifacts.iter().flat_map(|(_, _, digest)| {
                 self.list.check_digest(digest, now).into_iter().chain(revoked.check_digest(digest))

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::read::{json, parsed};
-use super::{Store, StoreError, document};
+use super::{Store, StoreError, Vm, document};
 use crate::types::access::Permission;
 use crate::types::grant::{Conditions, Holder, Scope};
 use crate::types::limits;
@@ -185,6 +185,14 @@ pub enum Sight {
 }
 
 impl Sight {
+    /// Whether this machine is among them.
+    pub fn sees(&self, vm: &Vm) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only { projects, vms } => vms.contains(&vm.id) || projects.contains(&vm.project),
+        }
+    }
+
     /// What statements are told: whether it is all, and the two lists as JSON.
     pub(super) fn bound(&self) -> Result<(bool, String, String), StoreError> {
         match self {

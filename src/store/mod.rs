@@ -6,6 +6,7 @@
 //! [`Store::touch`] alone: when a credential was used last, which nobody decides.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -20,6 +21,7 @@ mod apply;
 mod audit;
 mod checkpoints;
 mod credentials;
+mod machines;
 mod read;
 mod rows;
 mod state;
@@ -31,6 +33,7 @@ pub use access::{AccessChange, AccessRows, Amended, Grant, Project, Quota, Role,
 pub use audit::{AuditCheck, AuditFault, AuditHead, TreeHead, check as check_audit};
 pub use checkpoints::{AuditFile, CheckpointRow};
 pub use credentials::{ApiKey, ApiKeyRow, CredentialChange, Identity, KeyUse, Service};
+pub use machines::Fleet;
 pub use rows::*;
 pub use state::Versions;
 pub use users::{Credentials, Hidden, Session, SessionKind, TokenHash, Touch, User, UserChange};
@@ -107,6 +110,7 @@ pub struct Store {
     events: watch::Receiver<i64>,
     access: watch::Receiver<u64>,
     heads: watch::Receiver<TreeHead>,
+    machines: Arc<machines::Machines>,
     path: PathBuf,
 }
 
@@ -142,8 +146,10 @@ impl Store {
         let (told, events) = watch::channel(writer.last_event());
         let (changed, access) = watch::channel(1);
         let (grown, heads) = watch::channel(writer.head());
-        tokio::spawn(writer.run(queue, writer::Told { events: told, access: changed, heads: grown }));
-        Ok(Self { readers, writes, events, access, heads, path: path.to_owned() })
+        let machines = Arc::<machines::Machines>::default();
+        let told = writer::Told { events: told, access: changed, heads: grown, machines: machines.clone() };
+        tokio::spawn(writer.run(queue, told));
+        Ok(Self { readers, writes, events, access, heads, machines, path: path.to_owned() })
     }
 
     /// Takes the database at `path` back to an older version; 0 is an empty one. What the older version has no place

@@ -1,5 +1,7 @@
 //! Questions in, rows out. Lists go by a cursor, so that no answer grows with the table.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::str::FromStr;
 
 use sqlx::Row as _;
@@ -31,38 +33,35 @@ impl Store {
     /// # Errors
     /// Where the database cannot be read; so with every question below.
     pub async fn vm(&self, id: VmId) -> Result<Option<Vm>, StoreError> {
-        let row = sqlx::query(vm_query!("WHERE vm.id = ?1")).bind(id.to_string()).fetch_optional(&self.readers).await?;
-        row.as_ref().map(vm).transpose()
+        Ok(self.fleet().await?.get(&id).map(|vm| Vm::clone(vm)))
     }
 
     /// The machine with this name.
     pub async fn vm_by_name(&self, name: &str) -> Result<Option<Vm>, StoreError> {
-        let row = sqlx::query(vm_query!("WHERE vm.name = ?1")).bind(name).fetch_optional(&self.readers).await?;
-        row.as_ref().map(vm).transpose()
+        Ok(self.fleet().await?.values().find(|vm| vm.spec.name == name).map(|vm| Vm::clone(vm)))
     }
 
     /// Machines that are in sight after the cursor, which is an identity, in the order in which they were described.
     pub async fn vms(&self, sight: &Sight, after: Option<VmId>, limit: u32) -> Result<Vec<Vm>, StoreError> {
-        let (all, projects, vms) = sight.bound()?;
-        sqlx::query(vm_query!(
-            "WHERE vm.id > ?1 AND (?3 OR p.project IN (SELECT value FROM json_each(?4)) \
-                OR vm.id IN (SELECT value FROM json_each(?5))) \
-             ORDER BY vm.id LIMIT ?2"
-        ))
-        .bind(after.map(|id| id.to_string()).unwrap_or_default())
-        .bind(limit)
-        .bind(all)
-        .bind(projects)
-        .bind(vms)
-        .fetch_all(&self.readers)
-        .await?
-        .iter()
-        .map(vm)
-        .collect()
+        let fleet = self.fleet().await?;
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = fleet.range((begin, Bound::Unbounded)).map(|(_, vm)| vm);
+        Ok(behind.filter(|vm| sight.sees(vm)).take(limit as usize).map(|vm| Vm::clone(vm)).collect())
     }
 
-    /// Every machine.
-    pub async fn vms_all(&self) -> Result<Vec<Vm>, StoreError> {
+    /// These machines, as they are in the database.
+    pub(super) async fn vms_read(&self, ids: &BTreeSet<VmId>) -> Result<Vec<Vm>, StoreError> {
+        sqlx::query(vm_query!("WHERE vm.id IN (SELECT value FROM json_each(?1))"))
+            .bind(super::document(ids)?)
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(vm)
+            .collect()
+    }
+
+    /// Every machine, as it is in the database.
+    pub(super) async fn vms_read_all(&self) -> Result<Vec<Vm>, StoreError> {
         sqlx::query(vm_query!("ORDER BY vm.id")).fetch_all(&self.readers).await?.iter().map(vm).collect()
     }
 

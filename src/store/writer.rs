@@ -3,11 +3,14 @@
 //! A sync costs milliseconds, whatever it covers. Committing one request at a time would make it the price of each;
 //! here it is the price of all that came in during the commit before.
 
+use std::sync::Arc;
+
 use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit::AuditHead;
+use super::machines::Machines;
 use super::{Change, CheckpointRow, StoreError, Touch, TreeHead, Write, Written, apply, users};
 use crate::kill::{self, KillPoint};
 
@@ -35,6 +38,8 @@ pub(super) struct Told {
     pub(super) access: watch::Sender<u64>,
     /// The end of the audit log.
     pub(super) heads: watch::Sender<TreeHead>,
+    /// What is remembered of machines.
+    pub(super) machines: Arc<Machines>,
 }
 
 /// The connection that writes, with the ends of the two logs that it appends to.
@@ -84,6 +89,7 @@ impl Writer {
             match self.commit(group.iter().map(|(write, _)| &**write)).await {
                 Ok(written) => {
                     // Before anybody is answered: who has an answer decides by nothing older.
+                    group.iter().for_each(|(write, _)| told.machines.touch(&write.changes));
                     if group.iter().any(|(write, _)| write.changes.iter().any(Change::is_of_access)) {
                         told.access.send_modify(|generation| *generation += 1);
                     }
@@ -98,6 +104,7 @@ impl Writer {
                 Err(_) => {
                     for (write, answer) in group.drain(..) {
                         let outcome = self.commit(std::iter::once(&*write)).await;
+                        told.machines.touch(&write.changes);
                         if write.changes.iter().any(Change::is_of_access) {
                             told.access.send_modify(|generation| *generation += 1);
                         }

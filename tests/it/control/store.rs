@@ -253,3 +253,46 @@ async fn who_waits_for_events_is_woken_and_misses_none() {
     let events = store.events_after(1, "vm.", "", &Sight::All, 10).await.unwrap();
     assert_eq!(events.iter().map(|event| event.subject.as_str()).collect::<Vec<_>>(), ["vm/b"]);
 }
+
+/// Readers ask all the time, and give up half way as often as not, while machines come, change, move and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_sees_every_write_that_was_acknowledged_before_it_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let store = Store::open(&path).await.unwrap();
+    let reader = store.clone();
+    let impatient = tokio::spawn(async move {
+        loop {
+            for pause in 0..40 {
+                let _ = tokio::time::timeout(std::time::Duration::from_micros(pause * 10), reader.fleet()).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    for number in 0..60_u128 {
+        let name = format!("vm-{number}");
+        let id = VmId::new(Uuid::from_u128(number));
+        store.write(create(number, &name)).await.unwrap();
+        assert_eq!(store.vm(id).await.unwrap().unwrap().generation, 1);
+        let change = VmChange { bump: true, power: Some(DesiredPower::Running), ..VmChange::default() };
+        store.write(write("vm.start", "vm", vec![Change::VmChanged(id, Box::new(change))])).await.unwrap();
+        let seen = store.vm_by_name(&name).await.unwrap().unwrap();
+        assert_eq!((seen.generation, seen.power), (2, DesiredPower::Running));
+        if number % 3 == 0 {
+            store.write(write("vm.delete", "vm", vec![Change::VmDeleted(id)])).await.unwrap();
+            assert_eq!(store.vm(id).await.unwrap(), None);
+        }
+    }
+    impatient.abort();
+    let _ = impatient.await;
+    let remembered = store.fleet().await.unwrap();
+    drop(store);
+    let read = Store::open(&path).await.unwrap().fleet().await.unwrap();
+    assert_eq!(remembered.len(), 40);
+    assert_eq!(remembered, read, "what is remembered is what is on the disk");
+    let page = |fleet: &debvisor::store::Fleet| fleet.keys().skip(10).take(5).copied().collect::<Vec<_>>();
+    let again = Store::open(&path).await.unwrap();
+    let after = page(&read).first().copied();
+    let listed = again.vms(&Sight::All, after, 4).await.unwrap();
+    assert_eq!(listed.iter().map(|vm| vm.id).collect::<Vec<_>>(), page(&read)[1..]);
+}

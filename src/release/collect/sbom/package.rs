@@ -68,10 +68,11 @@ pub fn declared(text: &str) -> Option<License> {
 /// Some packages put the whole text where the name belongs.
 const NAME_CHARS: usize = 200;
 
-/// An address that belongs to a component, where it is one.
+/// An address that belongs to a component, where it is one: absolute, and of the form that the schema of CycloneDX
+/// asks for (RFC 3987), which is stricter than what a browser would still open.
 pub fn reference(kind: &str, url: &str) -> Option<ExternalReference> {
     let url = url.trim();
-    url::Url::parse(url).ok()?;
+    fluent_uri::Iri::parse(url).ok()?;
     Some(ExternalReference { kind: kind.to_owned(), url: url.to_owned() })
 }
 
@@ -196,6 +197,16 @@ mod tests {
         assert_eq!(declared("MIT OR Apache-2.0").unwrap().term, LicenseTerm::Expression("MIT OR Apache-2.0".into()));
         assert_eq!(declared("Apache 2").unwrap().term, LicenseTerm::Name("Apache 2".into()));
         assert_eq!(declared(" "), None);
+    }
+
+    #[test]
+    fn an_address_has_the_form_that_the_schema_asks_for_or_is_left_out() {
+        assert_eq!(reference("vcs", " https://example.com/a?b#c ").unwrap().url, "https://example.com/a?b#c");
+        for wrong in
+            ["", "a/b", "https://example.com/a\u{fffd}b", "https://example.com/a b", "https://a/[b]", "https://a/%zz"]
+        {
+            assert_eq!(reference("vcs", wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

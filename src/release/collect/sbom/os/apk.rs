@@ -2,10 +2,9 @@
 
 use super::release::Distribution;
 use super::{Graph, package, purl};
+use crate::release::collect::sbom::package::reference;
 use crate::release::collect::sbom::{Found, Scan, malformed};
-use crate::release::evidence::sbom::model::{
-    Acknowledgement, Component, ExternalReference, License, LicenseTerm, Party, PartyKind,
-};
+use crate::release::evidence::sbom::model::{Acknowledgement, Component, License, LicenseTerm, Party, PartyKind};
 use crate::types::Reason;
 
 /// Reads what apk says is installed; returns the packages' ids.
@@ -85,7 +84,7 @@ fn read(stanza: &str, path: &str, distribution: &Distribution) -> Result<Compone
     component.licenses.extend(text('L').map(license));
     let home = field(stanza, 'U');
     if home.starts_with("http") {
-        component.references.push(ExternalReference { kind: "website".to_owned(), url: home.to_owned() });
+        component.references.extend(reference("website", home));
     }
     Ok(component)
 }

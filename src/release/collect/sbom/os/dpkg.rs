@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::release::Distribution;
 use super::{Graph, copyright, package, purl};
+use crate::release::collect::sbom::package::reference;
 use crate::release::collect::sbom::{Found, Scan, malformed, tree};
-use crate::release::evidence::sbom::model::{Component, ExternalReference, License, Party, PartyKind};
+use crate::release::evidence::sbom::model::{Component, License, Party, PartyKind};
 use crate::types::{Reason, limits};
 
 /// Reads what dpkg says is installed; returns the packages' ids.
@@ -119,7 +120,7 @@ fn read(
     component.supplier = maintainer(field("maintainer"));
     let home = field("homepage");
     if home.starts_with("http") {
-        component.references.push(ExternalReference { kind: "website".to_owned(), url: home.to_owned() });
+        component.references.extend(reference("website", home));
     }
     let provided = relations(field("provides")).into_iter().flatten();
     let names = std::iter::once(name.to_owned()).chain(provided).collect();

@@ -1,7 +1,8 @@
 //! os-release(5) in, the distribution out.
 
+use crate::release::collect::sbom::package::reference;
 use crate::release::collect::sbom::{Scan, malformed, tree};
-use crate::release::evidence::sbom::model::{Component, ComponentKind, ExternalReference, Identifier};
+use crate::release::evidence::sbom::model::{Component, ComponentKind, Identifier};
 use crate::types::Reason;
 
 /// The distribution, as far as it says something of itself.
@@ -81,7 +82,7 @@ impl Distribution {
         }
         for (kind, url) in [("website", &self.home), ("issue-tracker", &self.bugs)] {
             if url.starts_with("http") {
-                component.references.push(ExternalReference { kind: kind.to_owned(), url: url.clone() });
+                component.references.extend(reference(kind, url));
             }
         }
         component

@@ -10,9 +10,10 @@ use std::io::{Read as _, Seek, SeekFrom};
 
 use super::release::Distribution;
 use super::{Graph, apk, package, purl};
+use crate::release::collect::sbom::package::reference;
 use crate::release::collect::sbom::tree::{Content, unreadable};
 use crate::release::collect::sbom::{Found, Scan, malformed};
-use crate::release::evidence::sbom::model::{Component, ExternalReference, Party, Property};
+use crate::release::evidence::sbom::model::{Component, Party, Property};
 use crate::types::{Code, Reason, limits};
 use header::Header;
 
@@ -130,7 +131,7 @@ fn component(header: &Header<'_>, path: &str, distribution: &Distribution) -> Re
     component.licenses.extend(text(header::LICENSE).map(apk::license));
     let home = header.text(header::URL);
     if home.starts_with("http") {
-        component.references.push(ExternalReference { kind: "website".to_owned(), url: home.to_owned() });
+        component.references.extend(reference("website", home));
     }
     if let Some(module) = text(header::MODULARITY) {
         component.properties.push(Property { name: "debvisor:rpm:module".to_owned(), value: module });
