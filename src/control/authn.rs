@@ -179,7 +179,7 @@ impl Control {
         u64::try_from(self.now().as_millisecond()).unwrap_or(0)
     }
 
-    /// Writes what was done to users or sessions; what is remembered of sessions is read anew. The reconciler has
+    /// Writes what was done to users or sessions; where it may concern sessions, they are read anew. The reconciler has
     /// nothing to do with it.
     pub(super) async fn record_identity(
         &self,
@@ -187,6 +187,7 @@ impl Control {
         deed: Deed<'_>,
         changes: Vec<UserChange>,
     ) -> Result<Written, OpError> {
+        let of_sessions = changes.iter().any(UserChange::is_of_sessions);
         let changes = changes.into_iter().map(|change| Change::User(Box::new(change))).collect();
         let mut write = deed.by(caller, self.now(), changes);
         // Who may see what happens need not see from where people log in; the audit log has it.
@@ -194,7 +195,10 @@ impl Control {
             data.remove("address");
         }
         let written = self.store().write(write).await;
-        self.inner.authn.sessions.forget();
+        // A flood of logins, and of failed ones, has nothing looked up anew.
+        if of_sessions {
+            self.inner.authn.sessions.forget();
+        }
         Ok(written?)
     }
 

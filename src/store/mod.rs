@@ -5,6 +5,8 @@
 //! SQLite syncs every commit, and one commit holds whatever was waiting by then (docs/adr). Beside it there is
 //! [`Store::touch`] alone: when a credential was used last, which nobody decides.
 
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +130,7 @@ impl Store {
             .foreign_keys(true)
             .statement_cache_capacity(256)
             .busy_timeout(Duration::from_secs(10));
+        private(path).map_err(sqlx::Error::Io)?;
         let mut connection = options.connect().await?;
         state::refuse_newer(&mut connection).await?;
         // Each migration is one transaction; here a test ends the process inside of one.
@@ -188,6 +191,20 @@ impl Store {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The database and what SQLite keeps beside it are for their owner alone: hashes of passwords are in there.
+fn private(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    for end in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        match fs::set_permissions(&name, Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
 /// The word that serde has for a value of a plain enumeration.

@@ -211,6 +211,22 @@ pub enum UserChange {
     },
 }
 
+impl UserChange {
+    /// Whether a session that was looked up before it may be another one, or none, after it.
+    pub(crate) const fn is_of_sessions(&self) -> bool {
+        !matches!(
+            self,
+            Self::Created(..)
+                | Self::PasswordRehashed { .. }
+                | Self::TotpBegun(..)
+                | Self::TotpUsed(..)
+                | Self::RecoveryUsed(..)
+                | Self::LoggedIn { .. }
+                | Self::SessionOpened(..)
+        )
+    }
+}
+
 /// What happened to a credential that nobody decided: it is written with the next commit, without a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touch {
