@@ -98,6 +98,7 @@ async fn up(folder: &Path, nodes: usize) -> (Control, watch::Sender<bool>) {
             accelerator_reason: "nothing really runs".to_owned(),
             hypervisor: "fake".to_owned(),
             tiers: Vec::new(),
+            tiers_absent: Vec::new(),
             cpus: 64,
             memory_mib: 262_144,
             boot_id: "first".to_owned(),

@@ -222,7 +222,12 @@ impl Admission {
         let measured: Vec<Measured> = self
             .artifacts
             .iter()
-            .map(|artifact| Measured { digest: artifact.digest.clone(), tree_root: None, bytes: artifact.bytes })
+            .map(|artifact| Measured {
+                digest: artifact.digest.clone(),
+                others: Vec::new(),
+                tree_root: None,
+                bytes: artifact.bytes,
+            })
             .collect();
         let standing = Standing {
             trust: &self.trust,

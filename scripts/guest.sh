@@ -6,6 +6,7 @@
 #   initrd       busybox, virtio modules and tests/vm/init, which prints a marker and obeys commands on the serial console
 #   disk.raw     16 MiB, each sector with its number  disk.qcow2  the same
 #   cd.iso       one file, hello.txt
+#   modules/     what the kernel's own proofs of reads need, for tests/it/images/kernel.rs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=target/guest
@@ -53,6 +54,10 @@ for name in virtio_pci virtio_pci_modern_dev virtio_pci_legacy_dev virtio virtio
     net_failover failover virtio_scsi scsi_mod scsi_common sr_mod cdrom isofs virtio_console virtio_balloon \
     virtio-rng evdev button pvpanic pvpanic-pci; do
     find "$work/kernel/lib/modules/$version" -name "$name.ko" -exec cp {} "$modules/" \;
+done
+mkdir "$work/modules"
+for name in loop dm-mod dm-bufio reed_solomon dm-verity; do
+    find "$work/kernel/lib/modules/$version" -name "$name.ko" -exec cp {} "$work/modules/" \;
 done
 busybox depmod -b "$root" "$version" 2>/dev/null
 install -m 755 "$init" "$root/init"

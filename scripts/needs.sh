@@ -23,7 +23,9 @@ for job in "$@"; do
               needs rpm:rpmbuild db5.3-util:db5.3_load
               # Machines: the guest is built by scripts/guest.sh, QEMU itself comes by scripts/tool-qemu.sh.
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ipxe-qemu:/usr/lib/ipxe/qemu/efi-virtio.rom
-              needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft ;;
+              needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft
+              # The kernel's own proofs of reads, inside such a machine.
+              needs fsverity:fsverity cryptsetup-bin:/usr/sbin/veritysetup mount:losetup binutils:objcopy ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         compare) needs python3:python3 qemu-system-x86:qemu-system-x86_64 e2fsprogs:/usr/bin/chattr
                  needs libvirt-daemon:libvirtd libvirt-clients:virsh

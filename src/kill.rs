@@ -44,7 +44,9 @@ points! {
     ImportSynced "import-synced",
     /// The tree is beside them.
     ImportTreed "import-treed",
-    /// So is the signed receipt.
+    /// The kernel has sealed the bytes, where it can.
+    ImportSealed "import-sealed",
+    /// The signed receipt is beside them.
     ImportSigned "import-signed",
     /// The image has its final name.
     ImportRenamed "import-renamed",

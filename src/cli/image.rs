@@ -9,13 +9,13 @@ use reqwest::Method;
 use uuid::Uuid;
 
 use super::admit::kind;
-use super::client::{Client, Connection, ListArgs, print_json, print_rows, size, told};
+use super::client::{Client, Connection, ListArgs, print_json, print_rows, size, told, word};
 use super::{Context, Ended, Format, UsageError, progress, watch};
 use crate::api::{EvidenceUpload, FinishRequest, QuarantineRequest};
 use crate::release::artifact;
 use crate::release::decision::Decision;
 use crate::types::limits;
-use crate::types::step::{ImageFacts, ImageVerdict, Upload, UploadRequest};
+use crate::types::step::{ImageFacts, ImageVerdict, TierState, Upload, UploadRequest};
 use crate::types::vm::ArtifactKind;
 
 /// Bytes that are sent at a time.
@@ -239,6 +239,13 @@ fn show(verdict: &ImageVerdict, context: &Context) -> anyhow::Result<()> {
     println!("size      {}", size(facts.bytes));
     if let Some(root) = &facts.tree_root {
         println!("tree      {root}");
+    }
+    if let Some(sha512) = &facts.sha512 {
+        println!("besides   {sha512}");
+    }
+    if let Some(TierState { tier, absent }) = &facts.reads {
+        let why = absent.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        println!("reads     {}{why}", word(tier));
     }
     println!("evidence  {}", if facts.evidence.is_empty() { "none".to_owned() } else { facts.evidence.join(", ") });
     if !verdict.signers.is_empty() {

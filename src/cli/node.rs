@@ -2,7 +2,7 @@
 
 use super::client::{Client, Connection, ListArgs, print_json, print_rows, word};
 use super::{Context, Ended, Format, watch};
-use crate::types::step::NodeFacts;
+use crate::types::step::{NodeFacts, TierState};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -68,6 +68,9 @@ fn show(node: &NodeFacts, context: &Context) -> anyhow::Result<()> {
     println!("hypervisor   {}", node.hypervisor);
     println!("accelerator  {accelerator}: {}", node.accelerator_reason);
     println!("reads        {}", node.tiers.iter().map(word).collect::<Vec<_>>().join(", "));
+    for TierState { tier, absent } in &node.tiers_absent {
+        println!("             not by {}: {}", word(tier), absent.as_deref().unwrap_or_default());
+    }
     println!("policy       {}", node.policy);
     println!("processors   {}", node.cpus);
     println!("memory       {} MiB", node.memory_mib);

@@ -273,6 +273,10 @@ fn write_shown(out: &mut String, vm: &VmView) -> std::fmt::Result {
         writeln!(out, "{slot:12} {} {digest}{}", kind.name(), tier.unwrap_or_default())?;
     }
     if let Some(seen) = &vm.observed {
+        let reasons = seen.slots.iter().filter_map(|place| Some((&place.slot, place.tier_reason.as_ref()?)));
+        for (slot, reason) in reasons {
+            println!("reads        {slot} by no better tier: {reason}");
+        }
         if let Some(accelerator) = seen.accelerator {
             writeln!(out, "accelerator  {}", word(&accelerator))?;
         }

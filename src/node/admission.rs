@@ -2,7 +2,7 @@
 //!
 //! Create, start, autostart, restart, reset, ISO, disk and card, snapshot, restore, migration and netboot all come
 //! through [`Admission::pass`]. It copies code into sealed memory and hashes it on the way; of disks it takes the
-//! node's own receipt, whose tree every block is held against when it is read. Then it judges each artifact by its own
+//! node's own receipt, whose tree or seal every block is held against when it is read. Then it judges each artifact by its own
 //! trust, has a ticket issued, and asks for the permit.
 //!
 //! Everything blocks; an asynchronous caller brings a thread of its own.
@@ -19,25 +19,22 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::hypervisor::{Artifact as Wanted, SealedArtifact};
-use super::images::{ImageRecord, ImageStore};
+use super::images::{ImageRecord, ImageStore, Sealed};
 use super::key::NodeKey;
 use crate::release::admit::quarantine::Entry;
 use crate::release::admit::{
     AdmissionTrust, BootArtifact, BootPermit, BootRequest, Evidence, EvidenceFile, IssueError, Judged, Measured,
-    Override, Presented, QuarantineList, Running, SignedTicket, Standing, TicketTerms, issue, judge, permit,
+    Override, Presented, QuarantineList, SignedTicket, Standing, TicketTerms, issue, judge, permit,
 };
-use crate::release::artifact::{Artifact, Hasher, Sink};
+use crate::release::artifact::{Artifact, Hasher, Sink as _};
+use crate::release::evidence::openpgp::{ArtifactHasher, ArtifactHashes};
 use crate::release::trust::revocation::Known;
 use crate::types::step::{ImageFacts, ImageVerdict, Passage};
 use crate::types::vm::{ArtifactKind, BootPath, VmId};
-use crate::types::{Clock, Code, Digest, DigestAlgorithm, Reason};
+use crate::types::{Clock, Code, Digest, DigestAlgorithm, Reason, limits};
 
 /// How long a ticket holds where the trust allows it: long enough for a start, short enough to be asked for again.
 const TICKET: SignedDuration = SignedDuration::from_hours(1);
-
-/// What is said where evidence about a disk asks for more than the receipt has.
-const BY_SHA256: &str = "a disk is known by its SHA-256, as it was imported: vouch for that one (debvisor sign, or \
-    SHA256SUMS), not for another hash or by a detached OpenPGP signature over the disk, and import it again";
 
 /// The gate, with all that it goes by.
 #[derive(Debug)]
@@ -53,6 +50,8 @@ pub struct Admission {
     /// What must not run, and what people signed; nothing passes before they were told.
     rules: RwLock<Option<Rules>>,
     generations: Generations,
+    /// What evidence asked for besides the digests of the receipt, by image.
+    gone_by: Mutex<HashMap<Digest, Arc<GoneBy>>>,
 }
 
 #[derive(Debug)]
@@ -89,7 +88,17 @@ impl Admission {
         generations: PathBuf,
     ) -> std::io::Result<Self> {
         let generations = Generations::open(generations)?;
-        Ok(Self { node, images, trust, revoked, issuer, clock, rules: RwLock::default(), generations })
+        Ok(Self {
+            node,
+            images,
+            trust,
+            revoked,
+            issuer,
+            clock,
+            rules: RwLock::default(),
+            generations,
+            gone_by: Mutex::default(),
+        })
     }
 
     /// Whom it believes.
@@ -182,17 +191,11 @@ impl Admission {
                 vec![Reason::new(Code::StoreFailed, format!("the ticket's generation could not be kept: {error}"))]
             })?;
         }
-        let running = Running {
-            vm,
-            digests: permit.artifacts().iter().map(|artifact| artifact.digest.clone()).collect(),
-            signers: permit.signers().to_vec(),
-            policy: permit.policy().clone(),
-        };
         let passage = Passage {
             path,
             reasons: Vec::new(),
             ticket: Some((String::from_utf8_lossy(&envelope).into_owned(), ticket.terms().expires_at)),
-            running: serde_json::to_value(running).ok(),
+            running: serde_json::to_value(permit.running()).ok(),
             overridden_by: permit.overridden_by().iter().map(ToString::to_string).collect(),
         };
         Ok(Passed { permit, sealed: at_hand.sealed, blocks: at_hand.blocks, passage })
@@ -226,18 +229,14 @@ impl Admission {
         }
         let evidence = self.evidence(digest)?;
         let sealed = if kind.is_block_device() { None } else { Some(self.images.seal(digest)?) };
+        if sealed.is_none() {
+            self.images.measure(&record)?;
+        }
         let bytes = sealed.as_ref().map_or(record.bytes, |sealed| sealed.bytes());
-        let judged = match &sealed {
-            None => self.judge_by_receipt(&record, kind, &evidence, now),
-            Some(sealed) => {
-                let copy = std::os::fd::AsFd::as_fd(sealed).try_clone_to_owned().map(File::from);
-                let file = copy.map_err(|error| Reason::new(Code::StoreFailed, format!("{digest}: {error}")))?;
-                let content = Content::File(&file, bytes);
-                self.judge(&record.name, sealed.digest(), kind, &evidence, &content, now)?
-            }
-        };
+        let judged = self.judge(&record, kind, &evidence, sealed.as_ref(), now)?;
         let tree_root = kind.is_block_device().then(|| record.tree_root.clone());
-        found.measured.push(Measured { digest: digest.clone(), tree_root: tree_root.clone(), bytes });
+        let others = record.digests().filter(|other| *other != digest).cloned().collect();
+        found.measured.push(Measured { digest: digest.clone(), others, tree_root: tree_root.clone(), bytes });
         found.artifacts.push(BootArtifact { slot: slot.to_owned(), kind, digest: digest.clone(), tree_root, bytes });
         found.judged.push(judged);
         match sealed {
@@ -255,9 +254,10 @@ impl Admission {
         let now = self.clock.now();
         let record = self.images.record(digest)?;
         let evidence = self.evidence(digest)?;
-        let judged = self.judge_by_receipt(&record, record.kind, &evidence, now);
+        let judged = self.judge(&record, record.kind, &evidence, None, now)?;
         let guard = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        let quarantined = guard.as_ref().and_then(|rules| rules.list.check_digest(digest, now));
+        let quarantined =
+            guard.as_ref().and_then(|rules| record.digests().find_map(|digest| rules.list.check_digest(digest, now)));
         let mut reasons = judged.report().reasons.clone();
         let fault = self.known().fault.clone();
         let refused = quarantined.is_some() || fault.is_some();
@@ -286,6 +286,8 @@ impl Admission {
             bytes: record.bytes,
             virtual_bytes: Some(record.virtual_bytes),
             tree_root: Some(record.tree_root.clone()),
+            sha512: record.sha512.clone(),
+            reads: self.images.tier_of(record),
             evidence,
             imported_at: record.imported_at,
         })
@@ -297,55 +299,99 @@ impl Admission {
         Ok(Evidence::parse(&files))
     }
 
-    /// By the SHA-256 that the node itself took at import: what asks for other hashes of a disk is not answered.
-    fn judge_by_receipt(
+    /// By the digests that the node itself took at import. What else the evidence asks for is computed once over all of
+    /// the bytes: those in sealed memory, or those of a disk, each block of which is proved when it is read for this.
+    fn judge(
         &self,
         record: &ImageRecord,
         kind: ArtifactKind,
         evidence: &Evidence,
-        now: Timestamp,
-    ) -> Judged {
-        let artifact = Artifact::new(record.name.clone(), [record.digest.clone()]);
-        let presented = Presented { artifact: &artifact, kind, openpgp: None };
-        let judged = judge(presented, evidence, &self.trust, &self.known().revoked, now);
-        let others = evidence.algorithms(&record.name).iter().any(|algorithm| *algorithm != DigestAlgorithm::Sha256);
-        let unread = kind.is_block_device() && (others || evidence.openpgp_hasher().is_some());
-        if unread { judged.remarking(BY_SHA256) } else { judged }
-    }
-
-    fn judge(
-        &self,
-        name: &str,
-        digest: &Digest,
-        kind: ArtifactKind,
-        evidence: &Evidence,
-        content: &Content<'_>,
+        sealed: Option<&Sealed>,
         now: Timestamp,
     ) -> Result<Judged, Reason> {
-        let mut others = evidence.algorithms(name);
-        others.extend(self.known().revoked.algorithms());
-        others.retain(|algorithm| *algorithm != DigestAlgorithm::Sha256);
+        let known = self.known();
+        let mut digests: Vec<Digest> = record.digests().cloned().collect();
+        let mut others = evidence.algorithms(&record.name);
+        others.extend(known.revoked.algorithms());
+        others.retain(|algorithm| digests.iter().all(|digest| digest.algorithm() != *algorithm));
         others.sort_unstable();
         others.dedup();
-        let mut openpgp = evidence.openpgp_hasher();
-        let mut digests = vec![digest.clone()];
+        let mut hashes = None;
+        let openpgp = evidence.openpgp_hasher();
         if !others.is_empty() || openpgp.is_some() {
-            let mut hasher = Hasher::new(&others);
-            content
-                .read(&mut |piece| {
-                    hasher.update(piece);
-                    if let Some(openpgp) = &mut openpgp {
-                        openpgp.update(piece);
-                    }
-                })
-                .map_err(|error| Reason::new(Code::StoreFailed, format!("{digest} cannot be read: {error}")))?;
-            digests.extend(hasher.finish());
+            let gone_by = self.gone_by(record, &others, openpgp, sealed)?;
+            digests.extend(gone_by.digests.iter().cloned());
+            hashes.clone_from(&gone_by.openpgp);
         }
-        let artifact = Artifact::new(name, digests);
-        let hashes = openpgp.map(|hasher| hasher.finish());
+        let artifact = Artifact::new(&record.name, digests);
         let presented = Presented { artifact: &artifact, kind, openpgp: hashes.as_ref() };
-        Ok(judge(presented, evidence, &self.trust, &self.known().revoked, now))
+        Ok(judge(presented, evidence, &self.trust, &known.revoked, now))
     }
+
+    /// What is computed while all of an image goes by. It is kept: the digest says that it stays so.
+    fn gone_by(
+        &self,
+        record: &ImageRecord,
+        others: &[DigestAlgorithm],
+        mut openpgp: Option<ArtifactHasher>,
+        sealed: Option<&Sealed>,
+    ) -> Result<Arc<GoneBy>, Reason> {
+        let digest = &record.digest;
+        let kept = self.gone_by.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        if let Some(kept) = kept.filter(|kept| kept.answers(others, openpgp.as_ref())) {
+            return Ok(kept);
+        }
+        let mut hasher = Hasher::new(others);
+        let mut see = |piece: &[u8]| {
+            hasher.update(piece);
+            if let Some(openpgp) = &mut openpgp {
+                openpgp.update(piece);
+            }
+        };
+        match sealed {
+            Some(sealed) => read_memory(sealed, &mut see)
+                .map_err(|error| Reason::new(Code::StoreFailed, format!("{digest} cannot be read: {error}")))?,
+            None => self.images.read_through(record, &mut see)?,
+        }
+        let openpgp = openpgp.map(|hasher| hasher.finish());
+        let found = Arc::new(GoneBy { digests: hasher.finish(), openpgp });
+        let mut kept = self.gone_by.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= limits::ADMISSION_HASHES {
+            kept.clear();
+        }
+        kept.insert(digest.clone(), Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+/// What was computed while an image went by.
+#[derive(Debug)]
+struct GoneBy {
+    digests: Vec<Digest>,
+    openpgp: Option<ArtifactHashes>,
+}
+
+impl GoneBy {
+    fn answers(&self, others: &[DigestAlgorithm], openpgp: Option<&ArtifactHasher>) -> bool {
+        let has = |algorithm: &DigestAlgorithm| self.digests.iter().any(|digest| digest.algorithm() == *algorithm);
+        let signed = openpgp.is_none_or(|asked| self.openpgp.as_ref().is_some_and(|hashes| hashes.answer(asked)));
+        signed && others.iter().all(has)
+    }
+}
+
+fn read_memory(sealed: &Sealed, seen: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+    let file = File::from(std::os::fd::AsFd::as_fd(sealed).try_clone_to_owned()?);
+    let mut piece = vec![0; 1024 * 1024];
+    let mut at = 0;
+    while at < sealed.bytes() {
+        let count = file.read_at(&mut piece, at)?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        seen(piece.get(..count).unwrap_or_default());
+        at += count as u64;
+    }
+    Ok(())
 }
 
 /// What is at hand of a machine.
@@ -356,29 +402,6 @@ struct AtHand {
     judged: Vec<Judged>,
     sealed: Vec<SealedArtifact>,
     blocks: Vec<(String, ImageRecord)>,
-}
-
-/// Bytes that can be gone through once more.
-enum Content<'a> {
-    /// Sealed memory of this length.
-    File(&'a File, u64),
-}
-
-impl Content<'_> {
-    fn read(&self, seen: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
-        let Self::File(file, length) = self;
-        let mut piece = vec![0; 1024 * 1024];
-        let mut at = 0;
-        while at < *length {
-            let count = file.read_at(&mut piece, at)?;
-            if count == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            seen(piece.get(..count).unwrap_or_default());
-            at += count as u64;
-        }
-        Ok(())
-    }
 }
 
 /// The newest ticket of each machine, remembered over restarts.

@@ -169,8 +169,10 @@ impl<H: Hypervisor> Agent<H> {
         self.blocking(move |inner| {
             inner.admission.rules(entries, &overrides);
             for (digest, why, in_force) in digests {
-                let marked =
-                    if in_force { inner.images.quarantine(&digest, &why) } else { inner.images.release(&digest) };
+                let mark = |image: &Digest| {
+                    if in_force { inner.images.quarantine(image, &why) } else { inner.images.release(image) }
+                };
+                let marked = inner.images.having(&digest).and_then(|images| images.iter().try_for_each(mark));
                 if let Err(reason) = marked
                     && reason.code.known() != Some(Code::ImageUnknown)
                 {
@@ -521,6 +523,7 @@ impl<H: Hypervisor> Agent<H> {
         let servers = machine.servers();
         let slots = seen.artifacts.into_iter().map(|artifact| Slot {
             tier: servers.get(&artifact.slot).map(BlockServer::tier),
+            tier_reason: servers.get(&artifact.slot).and_then(BlockServer::absent).map(str::to_owned),
             slot: artifact.slot,
             kind: artifact.kind,
             digest: artifact.digest,

@@ -66,6 +66,8 @@ pub struct BootPermit {
     node: String,
     path: BootPath,
     artifacts: Vec<BootArtifact>,
+    /// Every digest that they are known by.
+    digests: Vec<Digest>,
     expires_at: Timestamp,
     signers: Vec<SignerId>,
     policy: Digest,
@@ -129,7 +131,7 @@ impl BootPermit {
     pub fn running(&self) -> Running {
         Running {
             vm: self.vm,
-            digests: self.artifacts.iter().map(|artifact| artifact.digest.clone()).collect(),
+            digests: self.digests.clone(),
             signers: self.signers.clone(),
             policy: self.policy.clone(),
         }
@@ -142,6 +144,7 @@ impl BootPermit {
             vm,
             node: "test".to_owned(),
             path,
+            digests: artifacts.iter().map(|artifact| artifact.digest.clone()).collect(),
             artifacts,
             expires_at: Timestamp::MAX,
             signers: Vec::new(),

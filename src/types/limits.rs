@@ -182,6 +182,8 @@ pub const TICKET_BYTES: u64 = 1024 * 1024;
 pub const TICKET_ARTIFACTS: usize = 256;
 /// Files of evidence for one image.
 pub const ADMISSION_EVIDENCE_FILES: usize = 1_000;
+/// Images of which a node remembers what OpenPGP signatures and rare algorithms asked for; then it forgets all of it.
+pub const ADMISSION_HASHES: usize = 1_000;
 /// Signers of an admission configuration.
 pub const ADMISSION_SIGNERS: usize = 1_000;
 /// A manifest, an index or a list of referrers of a registry.

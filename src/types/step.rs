@@ -235,6 +235,19 @@ pub struct Slot {
     /// How reading it is held against that; nothing for what was copied into sealed memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<VerifiedReadTier>,
+    /// Why by no better tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier_reason: Option<String>,
+}
+
+/// One tier of verified reading on a node, or the one by which an image is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TierState {
+    /// Which.
+    pub tier: VerifiedReadTier,
+    /// Of a node's tier, why it is not used there; of the one by which an image is read, why no better one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
 }
 
 /// What a node tells without being asked.
@@ -272,6 +285,9 @@ pub struct NodeFacts {
     pub hypervisor: String,
     /// The tiers of verified reading that it has, the best first.
     pub tiers: Vec<VerifiedReadTier>,
+    /// The others, with why each of them is not used.
+    #[serde(default)]
+    pub tiers_absent: Vec<TierState>,
     /// Processors.
     pub cpus: u32,
     /// Memory in MiB.
@@ -307,6 +323,13 @@ pub struct ImageFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub tree_root: Option<Digest>,
+    /// SHA-512 of its bytes, where it was taken at import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub sha512: Option<Digest>,
+    /// How its blocks are proved when they are read; nothing for what is copied into sealed memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<TierState>,
     /// Names of the evidence that is kept beside it.
     pub evidence: Vec<String>,
     /// When it came in.

@@ -5,6 +5,7 @@
 //! ROOT/uploads/ID/               what has not wholly arrived
 //! ROOT/sha256/ab/HEX/content     the bytes, mode 444 and immutable where the file system can
 //!                    tree        the hashes of their blocks
+//!                    verity      the same for dm-verity, where that proves the reads
 //!                    receipt.json    the node's signed statement that these three belong together
 //!                    decision.json   what was decided, and upon which evidence/
 //!                    quarantined     why nothing may start from it
@@ -38,14 +39,16 @@ mod nbd;
 mod record;
 mod seal;
 mod serve;
+mod source;
 mod tier;
 mod tree;
 mod verify;
+mod verity;
 
 pub use record::{ImageFormat, ImageRecord};
 pub use seal::Sealed;
 pub use serve::{Alarm, BlockServer, SocketAt};
-pub use tier::{TierReport, TierState};
+pub use tier::TierReport;
 
 /// The store. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub struct ImageStore {
 struct Inner {
     root: PathBuf,
     key: NodeKey,
+    /// What the kernel offers for its files.
+    kernel: verity::Kernel,
     /// Held while a folder gets or loses its final name.
     names: Mutex<()>,
     /// How many read from an image now.
@@ -167,10 +172,12 @@ impl ImageStore {
         for folder in ["uploads", "sha256"] {
             files::folder(&root.join(folder)).map_err(at(root))?;
         }
+        let kernel = verity::Kernel::look(&root.join("uploads"), &key.public().fingerprint());
         let store = Self {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
                 key,
+                kernel,
                 names: Mutex::default(),
                 readers: Mutex::default(),
                 uploads: Mutex::default(),
@@ -231,6 +238,18 @@ impl ImageStore {
             }
         };
         ImageRecord::from_receipt(&receipt, &self.inner.key, digest)
+    }
+
+    /// The images that have this digest, by whatever algorithm it is.
+    ///
+    /// # Errors
+    /// `store-failed`.
+    pub fn having(&self, digest: &Digest) -> Result<Vec<Digest>, Reason> {
+        if digest.algorithm() == DigestAlgorithm::Sha256 {
+            return Ok(vec![digest.clone()]);
+        }
+        let records = self.list()?.into_iter().filter_map(|listed| listed.record);
+        Ok(records.filter(|record| record.digests().any(|own| own == digest)).map(|record| record.digest).collect())
     }
 
     /// The record of an image from which something may start: the receipt is sound, and there is no quarantine.

@@ -78,11 +78,12 @@ pub(super) struct Agreed {
     pub(super) structured: bool,
 }
 
-/// Speaks with a client until it wants to read. Nothing where it wants nothing more.
+/// Speaks with a client until it wants to read an export of this size, best by whole blocks. Nothing where it wants
+/// nothing more.
 ///
 /// # Errors
 /// Where the client breaks the protocol, takes too much, or goes away.
-pub(super) fn handshake(stream: &mut (impl Read + Write), size: u64) -> io::Result<Option<Agreed>> {
+pub(super) fn handshake(stream: &mut (impl Read + Write), size: u64, block_bytes: u32) -> io::Result<Option<Agreed>> {
     let mut hello = Vec::with_capacity(18);
     hello.extend_from_slice(&MAGIC.to_be_bytes());
     hello.extend_from_slice(&OPTION_MAGIC.to_be_bytes());
@@ -144,7 +145,7 @@ pub(super) fn handshake(stream: &mut (impl Read + Write), size: u64) -> io::Resu
                     export.extend_from_slice(&export_flags(agreed).to_be_bytes());
                     reply(stream, option, REPLY_INFO, &export)?;
                     let mut blocks = INFO_BLOCK_SIZE.to_be_bytes().to_vec();
-                    for bytes in [1, super::tree::BLOCK, limits::BLOCK_READ_BYTES] {
+                    for bytes in [1, block_bytes, limits::BLOCK_READ_BYTES] {
                         blocks.extend_from_slice(&bytes.to_be_bytes());
                     }
                     reply(stream, option, REPLY_INFO, &blocks)?;
@@ -422,7 +423,7 @@ mod tests {
     fn speak(flags: u32, options: &[Vec<u8>]) -> (io::Result<Option<Agreed>>, Vec<u8>) {
         let said = [&flags.to_be_bytes()[..], &options.concat()].concat();
         let mut script = Script { said: io::Cursor::new(said), heard: Vec::new() };
-        let agreed = handshake(&mut script, 4096);
+        let agreed = handshake(&mut script, 4096, 4096);
         (agreed, script.heard)
     }
 
@@ -534,7 +535,7 @@ mod tests {
         fn whatever_a_client_says_ends_without_a_panic(flags in 0_u32..4, words in prop::collection::vec(any::<u8>(), 0..2000)) {
             let said = [&flags.to_be_bytes()[..], &OPTION_MAGIC.to_be_bytes(), &words].concat();
             let mut script = Script { said: io::Cursor::new(said), heard: Vec::new() };
-            let _ = handshake(&mut script, 4096);
+            let _ = handshake(&mut script, 4096, 4096);
             prop_assert!(script.heard.len() < 64 * 1024);
             let said = [&REQUEST_MAGIC.to_be_bytes()[..], &words].concat();
             let mut requests = Requests::new(&said[..], 8192, Agreed { structured: flags & 1 == 1 });

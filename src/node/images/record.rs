@@ -44,6 +44,11 @@ pub struct ImageRecord {
     /// SHA-256 of its bytes: its name everywhere.
     #[schema(value_type = String)]
     pub digest: Digest,
+    /// SHA-512 of them, hashed in the same pass: some evidence and some revocations know it by that. Nothing in receipts
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub sha512: Option<Digest>,
     /// What it is to a machine.
     pub kind: ArtifactKind,
     /// How its bytes make what a machine sees.
@@ -57,6 +62,14 @@ pub struct ImageRecord {
     pub tree_root: Digest,
     /// Length of a block of that tree, in bytes.
     pub block_bytes: u32,
+    /// What its file measures, where the kernel's fs-verity proves each page of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub fs_verity: Option<Digest>,
+    /// Root of the tree by which the kernel's dm-verity proves each block of it: version 1, SHA-256 over 4 KiB, no salt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub dm_verity: Option<Digest>,
     /// What whoever imported it called it; a file's name mostly. Nothing is decided by it.
     pub name: String,
     /// When it was imported.
@@ -83,6 +96,11 @@ struct Signature {
 }
 
 impl ImageRecord {
+    /// Every digest that it is known by.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.digest).chain(&self.sha512)
+    }
+
     /// The receipt: this record under the node's signature.
     ///
     /// # Errors
@@ -137,5 +155,84 @@ impl ImageRecord {
             return Err(invalid(&format!("is that of {}", record.digest)));
         }
         Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tree::{Form, TreeWriter};
+    use super::super::{ImageStore, SocketAt};
+    use super::*;
+
+    /// An image as the first version imported it: leaves of SHA-256 over 4 KiB, and a receipt that knows no more.
+    fn earlier(root: &std::path::Path, key: &NodeKey, bytes: &[u8]) -> ImageRecord {
+        let digest = Digest::sha256(bytes);
+        let folder = root.join("sha256").join(&digest.to_hex()[..2]).join(digest.to_hex());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("content"), bytes).unwrap();
+        let file = super::super::files::create(&folder.join("tree")).unwrap();
+        let mut tree = TreeWriter::new(file, Form::Sha256).unwrap();
+        tree.update(bytes).unwrap();
+        let root = crate::types::DigestAlgorithm::Sha256;
+        let tree_root = Digest::new(root, &tree.finish().unwrap()).unwrap();
+        let length = bytes.len() as u64;
+        let record = ImageRecord {
+            digest,
+            sha512: None,
+            kind: ArtifactKind::Disk,
+            format: ImageFormat::Raw,
+            bytes: length,
+            virtual_bytes: length,
+            tree_root,
+            block_bytes: 4096,
+            fs_verity: None,
+            dm_verity: None,
+            name: "disk.raw".to_owned(),
+            imported_at: Timestamp::UNIX_EPOCH,
+        };
+        let receipt = record.to_receipt(key).unwrap();
+        let payload = json::parse::<Envelope>(&receipt, Code::ImageReceiptInvalid).unwrap().payload;
+        let said: serde_json::Value = serde_json::from_slice(&base64_bytes::decode(&payload).unwrap()).unwrap();
+        assert_eq!(said.as_object().unwrap().len(), 9, "it says what the first version said: {said}");
+        fs::write(folder.join("receipt.json"), receipt).unwrap();
+        record
+    }
+
+    #[test]
+    fn an_image_of_the_first_version_is_proved_as_before() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("images");
+        let key = || NodeKey::open(&place.path().join("node.key")).unwrap();
+        let bytes: Vec<u8> = (0..3_000_001_u32).map(|at| (at % 253) as u8).collect();
+        let record = earlier(&root, &key(), &bytes);
+        let store = ImageStore::open(&root, key()).unwrap();
+        assert_eq!(store.verify(&record.digest, &|_| ()).unwrap(), record);
+        let mut seen = Vec::new();
+        store.read_through(&record, &mut |piece| seen.extend_from_slice(piece)).unwrap();
+        assert!(seen == bytes);
+        let serve = || {
+            let (alarms, _) = tokio::sync::mpsc::channel(1);
+            let at = SocketAt { path: place.path().join("socket"), owner: None };
+            store.serve(&record.digest, &record.tree_root, &at, alarms)
+        };
+        assert_eq!(serve().unwrap().tier(), crate::types::vm::VerifiedReadTier::BlockServer);
+        // One changed byte is found where it is, in blocks of 4 KiB.
+        let folder = root.join("sha256").join(&record.digest.to_hex()[..2]).join(record.digest.to_hex());
+        // The store froze it when it was opened; a copy in its place is not frozen.
+        let changed: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 1_000_000)).collect();
+        if let Ok(file) = fs::File::open(folder.join("content"))
+            && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
+        {
+            let _ = rustix::fs::ioctl_setflags(&file, flags - rustix::fs::IFlags::IMMUTABLE);
+        }
+        fs::remove_file(folder.join("content")).unwrap();
+        fs::write(folder.join("content"), changed).unwrap();
+        let reason = store.read_through(&record, &mut |_| ()).unwrap_err();
+        assert_eq!(reason.code.known(), Some(Code::ImageChanged));
+        assert_eq!(reason.location.as_deref(), Some("block 244 at byte 999424"));
+        assert_eq!(serve().unwrap_err().code.known(), Some(Code::ImageQuarantined));
+        store.delete(&record.digest).unwrap();
     }
 }

@@ -7,10 +7,10 @@
 //! Invariant: no byte leaves that was not proved against the root which the caller named.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use tokio::sync::mpsc;
 
 use super::nbd::{self, Agreed, NbdError, Replies, Request, Requests};
-use super::tree::{BLOCK_BYTES, Fault, Tree};
+use super::source::Source;
+use super::tree::{Fault, is_zero};
 use super::verify::reason_of;
 use super::{ImageRecord, ImageStore, Reader, changed, failed};
 use crate::types::vm::VerifiedReadTier;
@@ -74,8 +75,13 @@ impl BlockServer {
     }
 
     /// How its reads are proved.
-    pub const fn tier(&self) -> VerifiedReadTier {
-        VerifiedReadTier::BlockServer
+    pub fn tier(&self) -> VerifiedReadTier {
+        self.shared.source.tier()
+    }
+
+    /// Why they are not proved by a better tier.
+    pub fn absent(&self) -> Option<&str> {
+        self.shared.source.absent.as_deref()
     }
 }
 
@@ -98,8 +104,7 @@ impl Drop for BlockServer {
 #[derive(Debug)]
 struct Shared {
     record: ImageRecord,
-    content: File,
-    tree: Tree,
+    source: Source,
     path: PathBuf,
     alarms: mpsc::Sender<Alarm>,
     /// Blocks of which an alarm was given.
@@ -138,7 +143,7 @@ impl ImageStore {
         alarms: mpsc::Sender<Alarm>,
     ) -> Result<BlockServer, Reason> {
         let reader = self.read_by_one_more(digest);
-        let (_, record) = self.usable(digest)?;
+        let (folder, record) = self.usable(digest)?;
         if !record.kind.is_block_device() {
             let message = format!("{digest} was imported as {}, not as a disk", record.kind.name());
             return Err(Reason::new(Code::ImageKind, message));
@@ -147,15 +152,14 @@ impl ImageStore {
             let what = format!("has the tree {}, and {tree_root} was permitted", record.tree_root);
             return Err(changed(digest, &what));
         }
-        let (content, tree) = self.open_image(&record).inspect_err(|reason| self.distrust(digest, reason))?;
+        let source = self.source(&folder, &record).inspect_err(|reason| self.distrust(digest, reason))?;
         let unserved =
             |error: io::Error| failed(&format!("{digest} cannot be served at {}", at.path.display()), &error);
         let (listener, socket) = listen(at).map_err(unserved)?;
         let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| unserved(error.into()))?;
         let shared = Arc::new(Shared {
             record,
-            content,
-            tree,
+            source,
             path: at.path.clone(),
             alarms,
             alarmed: Mutex::default(),
@@ -246,7 +250,11 @@ impl Shared {
     /// One client, from its first byte to its last.
     fn converse(&self, stream: &UnixStream) -> io::Result<()> {
         let deadline = Instant::now().checked_add(Duration::from_millis(limits::BLOCK_HANDSHAKE_MS));
-        let Some(agreed) = nbd::handshake(&mut Hurried { stream, deadline }, self.record.bytes)? else { return Ok(()) };
+        let Some(agreed) =
+            nbd::handshake(&mut Hurried { stream, deadline }, self.record.bytes, self.record.block_bytes)?
+        else {
+            return Ok(());
+        };
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         let connection = Connection {
@@ -279,9 +287,9 @@ impl Shared {
         if alarmed.contains(&block) || alarmed.len() >= ALARMED_BLOCKS {
             return;
         }
-        let reason = reason_of(digest, fault);
+        let reason = reason_of(&self.record, fault);
         self.reader.store.distrust(digest, &reason);
-        let offset = block.saturating_mul(BLOCK_BYTES as u64);
+        let offset = block.saturating_mul(u64::from(self.record.block_bytes));
         let alarm = Alarm { digest: digest.clone(), socket: self.path.clone(), block, offset, reason };
         if !matches!(self.alarms.try_send(alarm), Err(mpsc::error::TrySendError::Full(_))) {
             alarmed.insert(block);
@@ -290,7 +298,7 @@ impl Shared {
 
     /// Reads and proves the blocks that cover this part of the image; the part itself, out of the buffer.
     fn read<'a>(&self, offset: u64, length: u64, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Fault> {
-        let block_bytes = BLOCK_BYTES as u64;
+        let block_bytes = u64::from(self.record.block_bytes);
         let first = offset / block_bytes;
         let start = first.saturating_mul(block_bytes);
         let end =
@@ -300,8 +308,7 @@ impl Shared {
             buffer.resize(count, 0);
         }
         let Some(blocks) = buffer.get_mut(..count) else { return Err(Fault::Tree(first)) };
-        self.content.read_exact_at(blocks, start).map_err(|error| Fault::Io(first, error))?;
-        self.tree.prove(first, blocks)?;
+        self.source.read(first, blocks, block_bytes)?;
         let from = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
         let until = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
         buffer.get(from..until).ok_or(Fault::Tree(first))
@@ -400,17 +407,13 @@ impl<'a> Connection<'a> {
     /// The error names the first byte asked for that is in the bad block.
     fn bad(&self, cookie: u64, offset: u64, fault: &Fault) -> io::Result<()> {
         self.shared.alarm(fault);
-        let at = fault.block().saturating_mul(BLOCK_BYTES as u64).max(offset);
+        let at = fault.block().saturating_mul(u64::from(self.shared.record.block_bytes)).max(offset);
         self.replies().error(cookie, NbdError::Io, Some(at))
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies<&'a UnixStream>> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(BLOCK_BYTES).all(|chunk| Some(chunk) == super::tree::ZERO_BLOCK.get(..chunk.len()))
 }
 
 /// A stream that ends when the time for the handshake is over.

@@ -93,17 +93,6 @@ impl Judged {
         &self.report
     }
 
-    /// Adds this remark to each reason of an answer that is no yes.
-    #[must_use]
-    pub fn remarking(mut self, remark: &str) -> Self {
-        if self.report.decision != Decision::Allow {
-            for reason in &mut self.report.reasons {
-                reason.message = format!("{}; {remark}", reason.message);
-            }
-        }
-        self
-    }
-
     /// The whole answer, to be joined with others.
     pub fn into_report(self) -> Report {
         self.report

@@ -46,6 +46,8 @@ pub struct BootRequest {
 pub struct Measured {
     /// SHA-256 of the bytes.
     pub digest: Digest,
+    /// The same bytes' digests by other algorithms, as far as they are known: what must not run may be named by one.
+    pub others: Vec<Digest>,
     /// Root of the Merkle tree over its blocks, for what is read block by block.
     pub tree_root: Option<Digest>,
     /// Their number.
@@ -94,6 +96,7 @@ pub fn permit(
             node: request.node.clone(),
             path: request.path,
             artifacts: request.artifacts.clone(),
+            digests: all_digests(&request.artifacts, standing.measured),
             expires_at: admitted.holds_until.map_or(terms.expires_at, |until| until.min(terms.expires_at)),
             signers: admitted.signers,
             policy: terms.policy.clone(),
@@ -219,8 +222,9 @@ fn admitted(vm: VmId, artifacts: &[BootArtifact], standing: &Standing<'_>) -> Re
         return Err(vec![Reason::new(Code::InputTooLarge, message)]);
     }
     for artifact in artifacts {
-        let mut against: Vec<Reason> =
-            standing.quarantine.check_digest(&artifact.digest, standing.now).into_iter().collect();
+        let mut against: Vec<Reason> = digests_of(artifact, standing.measured)
+            .filter_map(|of| standing.quarantine.check_digest(of, standing.now))
+            .collect();
         against.extend(changed(artifact, standing.measured));
         match allowed(artifact, standing) {
             Ok(judged) => {
@@ -251,6 +255,19 @@ fn admitted(vm: VmId, artifacts: &[BootArtifact], standing: &Standing<'_>) -> Re
     } else {
         Err(reasons)
     }
+}
+
+/// Every digest that an artifact is known by.
+fn digests_of<'a>(artifact: &'a BootArtifact, measured: &'a [Measured]) -> impl Iterator<Item = &'a Digest> {
+    let others = measured.iter().filter(|found| found.digest == artifact.digest).flat_map(|found| &found.others);
+    std::iter::once(&artifact.digest).chain(others)
+}
+
+fn all_digests(artifacts: &[BootArtifact], measured: &[Measured]) -> Vec<Digest> {
+    let mut all: Vec<Digest> = artifacts.iter().flat_map(|artifact| digests_of(artifact, measured)).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Whether the store holds other bytes under this digest than the artifact says, or none.

@@ -58,6 +58,7 @@ impl Scene {
             .iter()
             .map(|artifact| Measured {
                 digest: artifact.digest.clone(),
+                others: Vec::new(),
                 tree_root: artifact.tree_root.clone(),
                 bytes: artifact.bytes,
             })
@@ -95,8 +96,12 @@ impl Scene {
         change(&mut self.request.artifacts[0]);
         change(&mut self.terms().artifacts[0]);
         let artifact = &self.request.artifacts[0];
-        self.measured[0] =
-            Measured { digest: artifact.digest.clone(), tree_root: artifact.tree_root.clone(), bytes: artifact.bytes };
+        self.measured[0] = Measured {
+            digest: artifact.digest.clone(),
+            others: Vec::new(),
+            tree_root: artifact.tree_root.clone(),
+            bytes: artifact.bytes,
+        };
     }
 
     fn put_into_quarantine(&mut self, target: &str) {

@@ -86,6 +86,7 @@ impl Host {
     fn measured(&self) -> Vec<Measured> {
         let measured = |artifact: BootArtifact| Measured {
             digest: artifact.digest,
+            others: Vec::new(),
             tree_root: artifact.tree_root,
             bytes: artifact.bytes,
         };

@@ -99,6 +99,50 @@ fn an_altered_block_is_an_error_to_the_guest_and_stills_the_machine() {
 }
 
 #[test]
+fn an_isolated_machine_runs_on_and_reaches_nobody_until_two_people_release_it() {
+    let Some(mut host) = Host::new() else { return };
+    // The same node, which isolates.
+    host.server.kill();
+    let hypervisor = "kind = \"qemu\"\naccelerator = \"tcg\"\nboot-id = \"0\"";
+    host.server.configure(hypervisor, "on-quarantine = \"isolate\"");
+    host.server.up(None);
+    let server = &host.server;
+    let made = ["--memory", "256M", "--kernel", "vmlinux", "--initrd", "initrd", "--cmdline", "console=ttyS0 quiet"];
+    server.ok(&[&["vm", "create", "guest", "--disk", "disk.raw", "--nic", "user"][..], &made].concat());
+    server.ok(&["vm", "start", "guest"]);
+    let until = Instant::now() + Duration::from_secs(120);
+    while !server.ok(&["vm", "console", "guest", "--log"]).contains("debvisor-guest-ready") {
+        assert!(Instant::now() < until, "the guest does not come up: {}", server.log());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let pid = server.vm("guest")["observed"]["pid"].clone();
+    assert!(ask(server, "up eth0 10.0.2.15/24", "up").contains("up eth0"));
+    // The gateway of QEMU's own network answers.
+    assert!(ask(server, "ping 10.0.2.2", "ping").contains("ping yes"));
+    let isolated = |is: bool| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while server.vm("guest")["observed"]["isolated"].as_bool().unwrap_or_default() != is {
+            assert!(Instant::now() < until, "{}\n{}", server.vm("guest"), server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    server.ok(&["image", "quarantine", "disk.raw", "--reason", "a backdoor"]);
+    isolated(true);
+    // It runs on, the very same process, and reads its disk; its card has no link.
+    assert_eq!(server.power("guest"), "running");
+    assert_eq!(server.vm("guest")["observed"]["pid"], pid);
+    assert!(ask(server, "ping 10.0.2.2", "ping").contains("ping no"));
+    assert!(say(server, "read vda 100").contains("read sector 00000100"));
+    let id = server.json(&["quarantine", "list"])["quarantines"][0]["id"].as_str().unwrap().to_owned();
+    let asked = server.json(&["quarantine", "release", &id, "--reason", "to look at it", "--hours", "1"]);
+    let given = server.cli_as(4711, &["quarantine", "approve", asked["id"].as_str().unwrap()]);
+    assert!(given.status.success(), "{}", String::from_utf8_lossy(&given.stderr));
+    isolated(false);
+    assert!(ask(server, "ping 10.0.2.2", "ping").contains("ping yes"));
+    assert_eq!(server.vm("guest")["observed"]["pid"], pid);
+}
+
+#[test]
 fn machines_run_on_while_the_process_dies_and_are_taken_up_again() {
     let Some(mut host) = Host::new() else { return };
     host.server.ok(&["vm", "start", "all"]);
@@ -112,8 +156,13 @@ fn machines_run_on_while_the_process_dies_and_are_taken_up_again() {
     assert_eq!(host.server.power("all"), "stopped");
 }
 
-/// Types a line into the console and reads until the guest has answered.
+/// Has the guest read, and reads until it has answered.
 fn say(server: &Server, line: &str) -> String {
+    ask(server, line, "read")
+}
+
+/// Types a line into the console and reads until the guest has answered with this word.
+fn ask(server: &Server, line: &str, word: &str) -> String {
     use std::io::{Read as _, Write as _};
     use std::process::Stdio;
     let mut console = server.command(&["vm", "console", "guest"]);
@@ -132,7 +181,7 @@ fn say(server: &Server, line: &str) -> String {
     });
     let mut all = String::new();
     let until = Instant::now() + Duration::from_secs(60);
-    while !all.lines().any(|line| line.starts_with("read") && all.ends_with('\n')) && Instant::now() < until {
+    while !all.lines().any(|line| line.starts_with(word) && all.ends_with('\n')) && Instant::now() < until {
         if let Ok(piece) = hearing.recv_timeout(Duration::from_secs(1)) {
             all.push_str(&String::from_utf8_lossy(&piece));
         }

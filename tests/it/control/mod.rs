@@ -6,6 +6,7 @@ mod backup;
 mod contexts;
 mod crash;
 mod gate_table;
+mod hashes;
 mod key;
 mod live;
 mod logins;

@@ -159,33 +159,3 @@ fn two_people_break_the_glass_for_one_machine_and_one_of_them_does_not() {
     server.ok(&["image", "quarantine", "disk.raw", "--reason", "a backdoor"]);
     server.refused(&["vm", "start", "a"], "image-quarantined");
 }
-
-#[test]
-fn a_disk_that_is_vouched_for_by_another_hash_is_refused_with_what_to_do() {
-    let server = Server::simulated();
-    server.import(&[("kernel", "kernel")]);
-    let dir = server.dir.path();
-    for name in ["alone.raw", "kernel2"] {
-        fs::write(dir.join(name), name.repeat(1000)).unwrap();
-    }
-    let key = images().join("builds.key");
-    let both = ["alone.raw", "kernel2"];
-    alone(dir, &[&["checksum", "create", "--algorithm", "sha512", "--output", "SHA512SUMS"], &both[..]].concat());
-    alone(
-        dir,
-        &["sign", "SHA512SUMS", "--key", key.to_str().unwrap(), "--bundle", "SHA512SUMS.sigstore.json", "--offline"],
-    );
-    let import = |name: &str, kind: &str| {
-        let mut command = server.command(&["image", "import", name, "--kind", kind]);
-        command.args(["--evidence", "SHA512SUMS", "--evidence", "SHA512SUMS.sigstore.json"]).current_dir(dir);
-        let _ = command.output().unwrap();
-    };
-    import("alone.raw", "disk");
-    import("kernel2", "kernel");
-    let refused = server.cli(&["vm", "create", "a", "--disk", "alone.raw"]);
-    assert_eq!(refused.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&refused.stderr);
-    assert!(told.contains("a disk is known by its SHA-256"), "{told}");
-    // What is read whole is hashed by whatever its evidence asks for.
-    server.ok(&["vm", "create", "b", "--kernel", "kernel2"]);
-}

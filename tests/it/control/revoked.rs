@@ -113,6 +113,23 @@ fn a_kernel_that_is_revoked_by_another_hash_is_refused() {
 }
 
 #[test]
+fn a_disk_and_a_kernel_that_are_revoked_by_sha512_are_found_where_they_run() {
+    let sha512 = |image: &str| DigestAlgorithm::Sha512.hash(&fs::read(images().join(image)).unwrap()).to_string();
+    let server = with_machines();
+    install(&server, 1, &[sha512("disk.raw")], LONG);
+    server.until("a", "paused", Duration::from_secs(2));
+    assert_eq!(server.power("b"), "running");
+    server.refused(&["vm", "resume", "a"], "revoked");
+    server.ok(&["vm", "stop", "a", "--force"]);
+    server.refused(&["vm", "start", "a"], "revoked");
+    server.refused(&["vm", "create", "c", "--disk", "disk.raw"], "revoked");
+    // Both run, or ran, this kernel.
+    install(&server, 2, &[sha512("kernel")], LONG);
+    server.until("b", "paused", Duration::from_secs(2));
+    server.refused(&["vm", "resume", "b"], "revoked");
+}
+
+#[test]
 fn a_bundle_that_is_void_lets_nothing_pass_and_stills_nothing_more() {
     let server = with_machines();
     install(&server, 1, &[digest("disk.raw").to_string()], SignedDuration::from_secs(4));

@@ -113,8 +113,8 @@ fn an_altered_block_is_an_io_error_exactly_there_an_alarm_and_a_quarantine() {
     let (server, mut alarms) = serve(&place, &store, &record);
     // Read once while it is good: nothing is believed for having been good before.
     ran("nbdcopy", &[&url(&server), "null:"]);
-    let block = 321_u64;
-    place.flip(&record.digest, "content", block * 4096 + 17);
+    let (block, bytes_of_block) = (80_u64, 16_384);
+    place.flip(&record.digest, "content", block * bytes_of_block + 17);
     let read = |at: u64, length: &str| {
         let command = format!("read {at} {length}");
         let output = run("qemu-io", &["-r", "-f", "raw", "-c", &command, &url(&server)]);
@@ -126,15 +126,19 @@ fn an_altered_block_is_an_io_error_exactly_there_an_alarm_and_a_quarantine() {
             Ok(())
         }
     };
-    assert_eq!(read((block - 1) * 4096, "4k"), Ok(()));
-    assert_eq!(read((block + 1) * 4096, "4k"), Ok(()));
+    assert_eq!(read(block * bytes_of_block - 4096, "4k"), Ok(()));
+    assert_eq!(read((block + 1) * bytes_of_block, "4k"), Ok(()));
     assert!(alarms.try_recv().is_err(), "nobody has read the block yet");
-    assert_eq!(read(block * 4096, "4k"), Err(()));
-    assert_eq!(read(block * 4096 + 512, "512"), Err(()), "also where another byte of the block is asked for");
+    assert_eq!(read(block * bytes_of_block, "4k"), Err(()));
+    assert_eq!(
+        read(block * bytes_of_block + 9000, "512"),
+        Err(()),
+        "also where another byte of the block is asked for"
+    );
     assert_eq!(read(0, "4M"), Err(()));
 
     let alarm = alarms.try_recv().unwrap();
-    assert_eq!((alarm.block, alarm.offset, &alarm.digest), (block, block * 4096, &record.digest));
+    assert_eq!((alarm.block, alarm.offset, &alarm.digest), (block, block * bytes_of_block, &record.digest));
     assert_eq!(alarm.socket, server.socket());
     assert_eq!(alarm.reason.code.known(), Some(Code::ImageChanged));
     assert!(alarms.try_recv().is_err(), "one alarm for one block");
@@ -163,9 +167,9 @@ fn a_changed_leaf_of_the_tree_is_an_io_error_and_an_alarm() {
     let store = place.open();
     let record = disk(&store, &content(4 << 20));
     // Before anybody has read: the leaves are proved when they are used.
-    place.flip(&record.digest, "tree", 32 + 32 * 600);
+    place.flip(&record.digest, "tree", 32 + 32 * 200);
     let (server, mut alarms) = serve(&place, &store, &record);
-    let output = run("qemu-io", &["-r", "-f", "raw", "-c", "read 2560k 4k", &url(&server)]);
+    let output = run("qemu-io", &["-r", "-f", "raw", "-c", "read 3200k 4k", &url(&server)]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("Input/output error"));
     let reason = alarms.try_recv().unwrap().reason;
     assert_eq!((reason.code.known(), reason.evidence.as_deref()), (Some(Code::ImageChanged), Some("tree")));

@@ -88,9 +88,9 @@ fn simple_replies_are_proved_too_short_long_and_at_odd_places() {
     client.write_all(&[request(1, 0, 5), b"write".to_vec()].concat()).unwrap();
     assert_eq!(answer(&mut client, 0).0, 1, "EPERM");
     // Both kinds of reply say EIO of a changed block.
-    place.flip(&record.digest, "content", 4096);
+    place.flip(&record.digest, "content", 16_384);
     for length in [1, 2 << 20] {
-        client.write_all(&request(0, 4096, length)).unwrap();
+        client.write_all(&request(0, 16_384, length)).unwrap();
         assert_eq!(answer(&mut client, 0).0, 5);
     }
     client.write_all(&request(0, 0, 4096)).unwrap();

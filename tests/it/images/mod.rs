@@ -17,6 +17,7 @@ mod clients;
 mod container;
 mod hostile;
 mod import;
+mod kernel;
 mod kill;
 mod tamper;
 

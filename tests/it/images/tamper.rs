@@ -88,7 +88,7 @@ fn a_flipped_byte_of_a_disk_is_found_by_a_full_verification_with_its_place() {
     place.flip(&record.digest, "content", 3_000_000);
     let reason = store.verify(&record.digest, &|_| ()).unwrap_err();
     assert_eq!(reason.code.known(), Some(Code::ImageChanged));
-    assert_eq!(reason.location.as_deref(), Some("block 732 at byte 2998272"));
+    assert_eq!(reason.location.as_deref(), Some("block 183 at byte 2998272"));
     assert_eq!(store.show(&record.digest).unwrap().refused.unwrap().code.known(), Some(Code::ImageQuarantined));
     assert_eq!(refused(serve(&place, &store, &record)), Code::ImageQuarantined);
 }
@@ -97,7 +97,8 @@ fn a_flipped_byte_of_a_disk_is_found_by_a_full_verification_with_its_place() {
 fn a_flipped_byte_of_the_tree_is_refused() {
     let place = Place::new();
     let store = place.open();
-    let record = disk(&store, &content(5_000_000));
+    // Three pages.
+    let record = disk(&store, &content(20_000_000));
     let length = place.image_file(&record.digest, "tree").metadata().unwrap().len();
     // The header and the pages are proved when the image is opened.
     for at in [0, 9, 30, length - 1, length - 90] {
@@ -110,7 +111,7 @@ fn a_flipped_byte_of_the_tree_is_refused() {
     // A leaf is proved when it is used.
     place.flip(&record.digest, "tree", 40);
     assert_eq!(refused(store.verify(&record.digest, &|_| ())), Code::ImageChanged);
-    for bytes in [&b""[..], b"DVTREE01"] {
+    for bytes in [&b""[..], b"DVTREE02"] {
         store.release(&record.digest).unwrap();
         place.replace(&record.digest, "tree", bytes);
         assert_eq!(refused(serve(&place, &store, &record)), Code::ImageChanged);

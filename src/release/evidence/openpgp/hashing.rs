@@ -59,6 +59,11 @@ pub struct ArtifactHashes {
 }
 
 impl ArtifactHashes {
+    /// Whether every signature that this hasher was made for can be completed with what is here.
+    pub fn answer(&self, asked: &ArtifactHasher) -> bool {
+        asked.streams.keys().all(|key| self.streams.contains_key(key))
+    }
+
     /// The artifact's plain digest, where the signatures made it a by-product: no need to hash for it again.
     pub fn digest(&self, algorithm: DigestAlgorithm) -> Option<Digest> {
         let id = match algorithm {
