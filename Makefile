@@ -68,7 +68,7 @@ bench: ## Measure ours and the peers in one run; writes docs/BENCHMARKS.md
 	@scripts/needs.sh build bench
 	@scripts/bench.py $(bench-flags)
 
-dist: ## One static, stripped, reproducible binary with man pages and completions, in dist/
+dist: ## One static, stripped, reproducible binary with man pages, completions and a Debian package, in dist/
 	@scripts/needs.sh build dist
 	@scripts/dist.sh dist
 	@scripts/check-dist.sh dist

@@ -51,6 +51,8 @@ inside checksum verify /SHA256SUMS --dir /release --no-unlisted --format json >"
 grep -q '"code": *"checksum-mismatch"' "$work/report" || die "a changed release is refused without checksum-mismatch"
 echo "check-dist: static, stripped, and at work in an empty chroot"
 
+scripts/check-deb.sh "$dist"/debvisor_*_amd64.deb
+
 if [[ $reproducible ]]; then
     # Another name, another length, another parent: what could leak a path will.
     second=$work/a-second-and-rather-longer-name/of-a-folder

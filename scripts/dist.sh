@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds a release: one static, stripped, reproducible binary, its man pages and completions, an archive
-# that unpacks into /usr, the sources that the LGPL asks for, and SHA256SUMS over all of it.
+# that unpacks into /usr, a Debian package, the sources that the LGPL asks for, and SHA256SUMS over all of it.
 #
 # usage: scripts/dist.sh [OUTPUT_DIRECTORY]
 #
@@ -53,6 +53,8 @@ pack() { # DIRECTORY NAME FILE
         --mode='u+rwX,go+rX,go-w' -C "$1" -cf - "$2" | gzip -9n >"$3"
 }
 pack "$stage" "$name" "$out/$name-x86_64-linux.tar.gz"
+
+scripts/deb.sh "$out"
 
 # LGPL: the sources of the two libraries as they were linked, which Cargo.lock names by digest.
 sources=$name-lgpl-sources

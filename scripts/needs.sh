@@ -20,6 +20,7 @@ for job in "$@"; do
               needs python3-aiosmtpd:/usr/lib/python3/dist-packages/aiosmtpd
               needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
               needs docker-registry:docker-registry openssl:openssl pylint:pylint nodejs:node npm:npm
+              needs systemd:systemd-analyze python3-prometheus-client:/usr/lib/python3/dist-packages/prometheus_client
               needs rpm:rpmbuild db5.3-util:db5.3_load
               # Machines: the guest is built by scripts/guest.sh, QEMU itself comes by scripts/tool-qemu.sh.
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ipxe-qemu:/usr/lib/ipxe/qemu/efi-virtio.rom
@@ -32,7 +33,7 @@ for job in "$@"; do
                  needs libvirt-daemon-driver-qemu:/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so ;;
         demo) needs gnupg:gpg python3:python3 e2fsprogs:/usr/bin/chattr qemu-utils:qemu-img
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ;;
-        dist) needs file:file ;;
+        dist) needs file:file dpkg:dpkg-deb lintian:lintian systemd:systemd-analyze ;;
         bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl qemu-utils:qemu-nbd libnbd-bin:nbdcopy
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs
                # Machines, and libvirt's beside ours.

@@ -36,6 +36,9 @@ use Access::{Above, Known, Needs, Public, Somewhere};
 /// Every endpoint: method, address, who may call it. By address.
 #[rustfmt::skip]
 pub(super) const TABLE: &[(&str, &str, Access)] = &[
+    ("GET",    "/health/live",                            Public),
+    ("GET",    "/health/ready",                           Public),
+    ("GET",    "/metrics",                                Needs(MetricsRead)),
     ("GET",    "/v1/access/check",                        Known),
     ("GET",    "/v1/approvals",                           Needs(QuarantineRead)),
     ("POST",   "/v1/approvals/{approval}/approve",        Needs(QuarantineApprove)),

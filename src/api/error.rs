@@ -6,7 +6,7 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::OpError;
+use crate::control::{OpError, correlation};
 use crate::types::{Code, Reason};
 
 /// A problem document.
@@ -33,6 +33,9 @@ pub struct Problem {
     /// Seconds to wait before it is asked again; told in the header field.
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// The name of the request: what the log, the audit log and traces call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 impl Problem {
@@ -63,6 +66,7 @@ impl Problem {
             hint: reason.hint.clone(),
             reasons: Vec::new(),
             retry_after: None,
+            request: None,
         }
     }
 
@@ -111,7 +115,8 @@ impl From<OpError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.request = correlation::current().map(|id| id.to_string());
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let wait = self.retry_after.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);

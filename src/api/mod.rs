@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
@@ -27,13 +28,16 @@ mod error;
 mod event;
 mod extract;
 mod grant;
+mod health;
 mod image;
 mod key;
 mod limit;
 mod listen;
 mod live;
 mod me;
+mod metrics;
 mod node;
+mod observe;
 mod oidc;
 mod operation;
 mod peer;
@@ -76,6 +80,20 @@ struct App {
     /// Whoever waits for long, or holds a connection of their own, stops when this says so. The service ends when
     /// nobody holds it any more.
     ending: Ending,
+    conduct: Arc<Conduct>,
+    looked: health::Looked,
+    metrics: Arc<metrics::Metrics>,
+}
+
+/// What the configuration says of how the interface behaves.
+#[derive(Debug, Clone)]
+pub struct Conduct {
+    /// How long requests that are under way are waited for at the end.
+    pub drain: Duration,
+    /// With less room than this it is not ready.
+    pub least_disk_bytes: u64,
+    /// Who reads the figures without a credential.
+    pub metrics_allow: Vec<IpNet>,
 }
 
 /// Whether the service ends.
@@ -90,18 +108,32 @@ impl Ending {
     async fn begun(&self) {
         listen::ending(&mut self.stop.clone()).await;
     }
+
+    /// Whether it does.
+    fn has_begun(&self) -> bool {
+        *self.stop.borrow()
+    }
 }
 
 #[derive(OpenApi)]
 #[openapi(info(title = "DebVisor", description = "The control plane of verified virtual machines."))]
 struct Description;
 
-/// Serves the interface until `stop` says so; then lets the requests that are under way end, for at most `drain`.
-pub async fn serve(control: Control, listeners: Listeners, stop: watch::Receiver<bool>, drain: Duration) {
+/// Serves the interface until `stop` says so; then lets the requests that are under way end.
+pub async fn serve(control: Control, listeners: Listeners, conduct: Conduct, stop: watch::Receiver<bool>) {
     let (held, holder) = watch::channel(());
-    let ending = Ending { stop: stop.clone(), _held: holder };
-    let (router, _) =
-        router(App { control, consoles: Arc::default(), seats: Arc::default(), recent: Arc::default(), ending });
+    let drain = conduct.drain;
+    let app = App {
+        consoles: Arc::default(),
+        ending: Ending { stop: stop.clone(), _held: holder },
+        seats: Arc::default(),
+        recent: Arc::default(),
+        conduct: Arc::new(conduct),
+        looked: Arc::default(),
+        metrics: metrics::Metrics::new(&control),
+        control,
+    };
+    let (router, _) = router(app);
     listen::accept(listeners, router, stop).await;
     if tokio::time::timeout(drain, held.closed()).await.is_err() {
         tracing::warn!("requests are still under way, and are not waited for any longer");
@@ -119,9 +151,11 @@ fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
         .fallback(async || Problem::unknown("there is nothing at this address"))
         .method_not_allowed_fallback(async || Problem::method())
         .route_layer(middleware::from_fn_with_state(app.clone(), access::guard))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::allow))
         .layer(middleware::from_fn_with_state(app.clone(), peer::identify))
         .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(limits::API_BODY_PAUSE_MS)))
+        .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app);
     (router, description)
 }
@@ -205,6 +239,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(grant::show, grant::delete))
         .routes(routes!(grant::check))
         .routes(routes!(whoami::show))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::read))
 }
 
 /// What the endpoints are.

@@ -17,7 +17,7 @@ use super::sigstore::{self, UsableRoot};
 use super::vsa::VsaArgs;
 use super::{Context, Ended, UsageError, progress, report};
 use crate::release::admit::trust::{OpenpgpSigner, Root, Signer};
-use crate::release::admit::{AdmissionTrust, Evidence, EvidenceFile, Presented, judge};
+use crate::release::admit::{AdmissionTrust, Evidence, EvidenceFile, Presented, TrustFault, judge};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
 use crate::release::collect::files::read_evidence;
 use crate::release::decision::{Decision, Report, SubjectReport};
@@ -153,9 +153,7 @@ pub(super) fn of_config(path: &Path) -> anyhow::Result<AdmissionTrust> {
     let bytes = artifact::read_bounded(path, limits::CONFIG_BYTES)
         .map_err(|error| usage(format!("cannot read the configuration {name}: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| usage(format!("the configuration {name} is not UTF-8")))?;
-    let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    let read = |file: &str, limit: u64| read_evidence(&folder.join(file), limit);
-    let trust = AdmissionTrust::parse(&text, &read).map_err(|faults| {
+    let trust = of_text(path, &text).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         usage(format!("the configuration {name} is wrong: {}", faults.join("; ")))
     })?;
@@ -175,6 +173,12 @@ pub(super) fn files_of_config(path: &Path) -> Vec<String> {
         let _ = AdmissionTrust::parse(&text, &read);
     }
     named.into_inner()
+}
+
+/// The same, of a configuration that was read already.
+pub(super) fn of_text(path: &Path, text: &str) -> Result<AdmissionTrust, Vec<TrustFault>> {
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    AdmissionTrust::parse(text, &|file: &str, limit: u64| read_evidence(&folder.join(file), limit))
 }
 
 /// The trust that the flags describe: one signer, who may be named by several means.

@@ -17,6 +17,7 @@ mod audit;
 mod checksum;
 mod client;
 mod completions;
+mod config;
 mod conformance;
 mod context;
 mod event;
@@ -138,6 +139,8 @@ enum Command {
     Sarif(sarif::Args),
     /// Run a server and its node in one process
     Up(up::Args),
+    /// Check and show the configuration of a server
+    Config(config::Args),
     /// Describe, start, stop and look at virtual machines
     Vm(Box<vm::Args>),
     /// Bring, list, check and remove images
@@ -283,7 +286,10 @@ pub fn main() -> ExitCode {
         }
     };
     let environment = Environment::read();
-    start_logging(&environment);
+    // A server's log is as its configuration says, and begins when that is read.
+    if !matches!(cli.command, Command::Up(_)) {
+        start_logging(&environment);
+    }
     if let Some(Err(mistake)) = environment.kill_at.as_deref().map(crate::kill::arm) {
         return fail(
             &UsageError::new(format!("DEBVISOR_KILL_AT: {mistake}"), "unset it; it is for tests alone").into(),
@@ -320,6 +326,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Actions(args) => actions::run(&args, context),
         Command::Sarif(args) => sarif::run(&args, context),
         Command::Up(args) => up::run(&args, context),
+        Command::Config(args) => config::run(&args, context),
         Command::Vm(args) => vm::run(*args, context),
         Command::Image(args) => image::run(*args, context),
         Command::Node(args) => node::run(args, context),

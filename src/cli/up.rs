@@ -1,23 +1,27 @@
 //! `debvisor up`: a server and its node in one process, on a database in a folder.
 //!
 //! Everything is read and checked before anything is opened. A second process on the same folder is refused. On SIGTERM
-//! it stops asking and answering and ends; machines run on, and the next `up` takes them up again.
+//! it takes nothing new on, lets the requests that are under way end, for so long at most as the configuration says, and
+//! ends; a second one ends it at once. Machines run on, and the next `up` takes them up again.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::config::Loaded;
 use super::{Context, Ended, UsageError};
-use crate::api::{self, Listeners, TlsListener};
+use crate::api::{self, Conduct, Listeners, TlsListener};
 use crate::backup::write::Sources;
-use crate::config::{AcceleratorConfig, HypervisorKind, LimitsConfig, ListenConfig, ServerConfig};
+use crate::config::{self, AcceleratorConfig, Flag, HypervisorKind, LimitsConfig, ListenConfig, ServerConfig};
 use crate::control::audit::Notary;
 use crate::control::authn::key::KeySettings;
 use crate::control::authn::oidc::Providers;
@@ -32,11 +36,9 @@ use crate::node::hypervisor::{AcceleratorChoice, Hypervisor};
 use crate::node::images::ImageStore;
 use crate::node::key::NodeKey;
 use crate::release::admit::{AdmissionTrust, QuarantineAction as Stilled};
-use crate::release::artifact;
 use crate::release::attest::note::NoteSigner;
 use crate::release::evidence::note::NoteKey;
 use crate::store::{Store, StoreError};
-use crate::types::limits;
 use crate::types::step::{NodeFacts, QuarantineAction};
 use crate::types::vm::Accelerator;
 
@@ -44,12 +46,12 @@ mod certificate;
 mod local;
 mod openid;
 mod revoked;
+mod supervisor;
+mod telemetry;
 
 use certificate::Keeper;
 pub use local::Local;
-
-/// How long requests that are under way are waited for at the end.
-const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+use telemetry::Telemetry;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -88,11 +90,25 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
         .context("cannot protect the state directory")?;
     let _lock = lock(&plan.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let telemetry = Telemetry::start(&plan.config.log, &plan.config.telemetry, context, runtime.handle())?;
     let outcome = runtime.block_on(up(plan, context));
+    if matches!(outcome, Ok(End::AtOnce)) {
+        runtime.shutdown_background();
+        return Ok(Ended::Done);
+    }
+    telemetry.end();
     // What still blocks, as a long read of an image, is not waited for: it is begun again.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    runtime.shutdown_timeout(Duration::from_secs(5));
     outcome?;
     Ok(Ended::Done)
+}
+
+/// How it ended.
+enum End {
+    /// What was under way had an answer, or its time.
+    Drained,
+    /// Somebody asked a second time.
+    AtOnce,
 }
 
 fn plan(args: &Args, context: &Context) -> anyhow::Result<Plan> {
@@ -103,38 +119,12 @@ fn plan(args: &Args, context: &Context) -> anyhow::Result<Plan> {
         .or_else(|| environment.state_dir.clone())
         .ok_or_else(|| usage("no state directory is named".to_owned(), "give --state-dir"))?;
     let state = std::path::absolute(&state).context("cannot find the working directory")?;
-    let file = args.config.clone().or_else(|| Some(state.join("debvisor.toml")).filter(|file| file.exists()));
-    let (config, trust) = match &file {
-        None => {
-            let none = |_: &str, _: u64| Ok(Vec::new());
-            let trust = AdmissionTrust::parse("", &none);
-            (ServerConfig::default(), trust.map_err(|_| usage("no trust".to_owned(), "give --config"))?)
-        }
-        Some(file) => {
-            let name = file.display();
-            let hint = "docs/reference/admission.md and docs/how-to/first-vm.md show one";
-            let bytes = artifact::read_bounded(file, limits::CONFIG_BYTES)
-                .map_err(|error| usage(format!("cannot read the configuration {name}: {error}"), hint))?;
-            let text =
-                String::from_utf8(bytes).map_err(|_| usage(format!("the configuration {name} is not UTF-8"), hint))?;
-            let config = ServerConfig::parse(&text)
-                .map_err(|fault| usage(format!("the configuration {name} is wrong: {fault}"), hint))?;
-            (config, super::admit::of_config(file)?)
-        }
-    };
-    let mut config = config;
-    if let Some(address) = args.listen {
-        config.listen.address = Some(address);
-    } else if let Some(address) = &environment.listen {
-        let wrong = |error| usage(format!("DEBVISOR_LISTEN is {address:?}: {error}"), "write it as 127.0.0.1:8443");
-        config.listen.address = Some(address.parse().map_err(wrong)?);
-    }
-    if let Some(folder) = file.as_deref().and_then(Path::parent) {
-        let files = [&mut config.listen.certificate, &mut config.listen.key, &mut config.listen.client_ca];
-        for path in files.into_iter().flatten() {
-            *path = folder.join(&path);
-        }
-    }
+    let file = args.config.clone().or_else(|| Some(config::usual(&state)).filter(|file| file.exists()));
+    let flags: Vec<Flag> =
+        args.listen.iter().map(|address| ("listen.address", "--listen", address.to_string())).collect();
+    let Loaded { effective, trust } =
+        super::config::load(file.as_deref(), &flags, context).map_err(|faults| super::config::wrong(&faults))?;
+    let config = effective.config;
     let socket = args.socket.clone().or_else(|| environment.socket.clone()).unwrap_or_else(|| state.join("api.sock"));
     let node = config.node.clone().unwrap_or_else(host_name);
     let folder = file.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
@@ -156,7 +146,7 @@ pub(super) fn lock(state: &Path) -> anyhow::Result<File> {
     }
 }
 
-async fn up(plan: Plan, context: &Context) -> anyhow::Result<()> {
+async fn up(plan: Plan, context: &Context) -> anyhow::Result<End> {
     match plan.config.hypervisor.kind {
         HypervisorKind::Qemu => {
             let mut settings = qemu::Settings::new(plan.state.join("machines"), plan.node.clone(), super::now);
@@ -187,7 +177,7 @@ async fn serve<H: Hypervisor>(
     version: String,
     choice: AcceleratorChoice,
     context: &Context,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<End> {
     let clock = context.clock();
     let key = NodeKey::open(&plan.state.join("node.key")).context("cannot open the node's key")?;
     let issuer = NodeKey::open(&plan.state.join("server.key")).context("cannot open the server's key")?;
@@ -246,48 +236,64 @@ async fn serve<H: Hypervisor>(
         .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
     let control = Control::new(store, vec![Arc::new(Local(agent))], clock, settings, revoked).await?;
     control.come_up().await.context("the state cannot be brought into line with the node")?;
-    let tls = match plan.config.listen.address {
-        None => None,
-        Some(address) => Some(port(address, &plan.config.listen, &plan.state, context).await?),
-    };
-    let (tls, shown, keeper) = match tls {
+    let (tls, shown, keeper) = match plan.config.listen.address {
         None => (None, None, None),
-        Some((tls, shown, keeper)) => (Some(tls), Some(shown), Some(keeper)),
+        Some(address) => {
+            let (tls, shown, keeper) = port(address, &plan.config.listen, &plan.state, context).await?;
+            (Some(tls), Some(shown), Some(keeper))
+        }
     };
     // The socket last: where it is, everything else answers too.
     let socket = listen(&plan.socket)?;
-    let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep(stopped.clone())));
-    let watching = tokio::spawn(watcher.watch(stopped.clone()));
-    tokio::spawn(control.clone().sessions_keep(stopped.clone()));
-    let reconciling = tokio::spawn(control.clone().reconcile(news, stopped.clone()));
-    let notarizing = tokio::spawn(control.clone().notarize(stopped.clone()));
-    let serving = tokio::spawn(api::serve(control, Listeners { socket, tls }, stopped, DRAIN));
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut behind = JoinSet::new();
+    behind.spawn(watcher.watch(stopped.clone()));
+    behind.spawn(control.clone().reconcile(news, stopped.clone()));
+    behind.spawn(control.clone().sessions_keep(stopped.clone()));
+    behind.spawn(control.clone().notarize(stopped.clone()));
+    behind.spawn(supervisor::watch(control.clone(), stopped.clone()));
+    if let Some(keeper) = keeper {
+        behind.spawn(keeper.keep(stopped));
+    }
+    // What answers ends first, and what it relies on after it.
+    let (drain, draining) = watch::channel(false);
+    let serving = tokio::spawn(api::serve(control, Listeners { socket, tls }, conduct(&plan.config), draining));
     if !context.quiet {
         eprintln!("debvisor is up: {}", plan.socket.display());
         if let Some(shown) = shown {
             eprintln!("{shown}");
         }
     }
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    stop.send_replace(true);
-    // Requests that wait for an event are not waited for.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
-        let _ = reconciling.await;
-        let _ = serving.await;
-        let _ = watching.await;
-        let _ = notarizing.await;
-        if let Some(keeping) = keeping {
-            let _ = keeping.await;
+    supervisor::ready();
+    let mut asked = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    })
-    .await;
+    };
+    asked().await;
+    supervisor::ending();
+    drain.send_replace(true);
+    let ended = async {
+        let _ = serving.await;
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(Duration::from_secs(5), behind.join_all()).await;
+    };
+    let end = tokio::select! {
+        () = ended => End::Drained,
+        () = asked() => End::AtOnce,
+    };
     let _ = fs::remove_file(&plan.socket);
-    Ok(())
+    Ok(end)
+}
+
+fn conduct(config: &ServerConfig) -> Conduct {
+    Conduct {
+        drain: Duration::from_secs(config.server.drain_seconds),
+        least_disk_bytes: config.server.least_disk_mib << 20,
+        metrics_allow: config.metrics.allow.clone(),
+    }
 }
 
 /// What a backup of the state consists of: the folder, and what lies elsewhere and is needed to go on from it.

@@ -24,6 +24,8 @@ use crate::types::{Clock, Code, Reason};
 pub mod audit;
 pub mod authn;
 pub mod authz;
+pub mod correlation;
+pub mod health;
 pub mod link;
 pub mod ops;
 pub mod plan;
@@ -32,6 +34,7 @@ mod plan_tests;
 pub mod reconcile;
 pub mod rules;
 pub mod state;
+pub mod vitals;
 
 pub use link::Link;
 
@@ -61,6 +64,7 @@ struct Inner {
     granting: tokio::sync::Mutex<()>,
     /// What the trust bundle revokes, as it is now.
     revoked: watch::Receiver<Arc<Known>>,
+    vitals: vitals::Vitals,
 }
 
 /// A node that is connected: how it is reached, and how it described itself when it came up.
@@ -231,6 +235,7 @@ impl Control {
             grants: watch::channel(Arc::new(grants)).0,
             granting: tokio::sync::Mutex::default(),
             revoked,
+            vitals: vitals::Vitals::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -257,6 +262,11 @@ impl Control {
     pub fn link_of(&self, node: &str) -> Result<&dyn Link, OpError> {
         let host = self.inner.nodes.get(node);
         host.map(|host| &*host.link).ok_or_else(|| OpError::Node(format!("node {node:?} is not connected")))
+    }
+
+    /// What it did so far, in figures.
+    pub fn vitals(&self) -> &vitals::Vitals {
+        &self.inner.vitals
     }
 
     /// The time.
@@ -338,7 +348,7 @@ impl<'a> Deed<'a> {
                 object: self.object.clone(),
                 outcome: self.outcome.to_owned(),
                 why,
-                data: self.data.clone(),
+                data: correlation::noted(self.data.clone()),
             },
             event: NewEvent { kind: self.event, subject: self.object, data: self.data },
         }

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::ops::vm::decided;
@@ -93,8 +94,10 @@ impl Control {
     pub async fn reconcile(self, mut news: mpsc::Receiver<News>, mut stop: watch::Receiver<bool>) {
         let mut revoked = self.inner.revoked.clone();
         loop {
-            if let Err(error) = self.look().await {
-                tracing::error!(%error, "a look at the machines failed; the next one follows");
+            let began = Instant::now();
+            match self.look().await {
+                Ok(_) => self.vitals().looked(began.elapsed()),
+                Err(error) => tracing::error!(%error, "a look at the machines failed; the next one follows"),
             }
             let pause = self.until_next();
             tokio::select! {
@@ -144,7 +147,9 @@ impl Control {
             let order = Order { vm: vm.id, generation: vm.generation, spec: vm.spec.clone(), step };
             let control = self.clone();
             let node = vm.node.clone();
-            tokio::spawn(async move {
+            let span =
+                tracing::info_span!(target: "debvisor::request", "step", vm = %order.vm, step = order.step.name());
+            let taken = async move {
                 let vm = order.vm;
                 let name = order.step.name();
                 if let Err(error) = control.take(&node, order).await {
@@ -152,7 +157,8 @@ impl Control {
                 }
                 lock(&control.inner.busy).remove(&vm);
                 control.wake();
-            });
+            };
+            tokio::spawn(taken.instrument(span));
         }
         Ok(count)
     }
@@ -181,6 +187,7 @@ impl Control {
         let now = self.now();
         let object = format!("vm/{}", order.vm);
         let step = order.step.name();
+        self.vitals().stepped(step, &ended);
         let open = self.store().operations_open_of(order.vm).await?;
         let mut change = VmChange::default();
         let mut changes = vec![Change::VmObserved(order.vm, Box::new(ended.observed.clone()), now)];

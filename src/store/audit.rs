@@ -120,6 +120,19 @@ impl AuditFault {
     }
 }
 
+/// Whether a record is as it was hashed and follows on the one before it, by the chain alone.
+pub(super) fn follows(before: Option<&AuditRow>, row: &AuditRow) -> Result<(), AuditFault> {
+    let leaf = leaf_hash(row.record.as_bytes());
+    if row.leaf != leaf {
+        return Err(AuditFault::Altered(row.seq));
+    }
+    let chain = before.map_or(Ok([0; 32]), |before| Hash::try_from(before.chain.as_slice()));
+    match chain {
+        Ok(chain) if row.chain == link(&chain, &leaf) => Ok(()),
+        _ => Err(AuditFault::Reordered(row.seq)),
+    }
+}
+
 fn records(first: u64, last: u64, one: &str, many: &str) -> String {
     if first == last { format!("record {first} {one}") } else { format!("records {first} to {last} {many}") }
 }

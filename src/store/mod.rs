@@ -23,6 +23,7 @@ mod apply;
 mod audit;
 mod checkpoints;
 mod credentials;
+mod figures;
 mod machines;
 mod read;
 mod rows;
@@ -35,6 +36,7 @@ pub use access::{AccessChange, AccessRows, Amended, Grant, Project, Quota, Role,
 pub use audit::{AuditCheck, AuditFault, AuditHead, TreeHead, check as check_audit};
 pub use checkpoints::{AuditFile, CheckpointRow};
 pub use credentials::{ApiKey, ApiKeyRow, CredentialChange, Identity, KeyUse, Service};
+pub use figures::{Census, Commits};
 pub use machines::Fleet;
 pub use rows::*;
 pub use state::Versions;
@@ -113,6 +115,7 @@ pub struct Store {
     access: watch::Receiver<u64>,
     heads: watch::Receiver<TreeHead>,
     machines: Arc<machines::Machines>,
+    commits: Commits,
     path: PathBuf,
 }
 
@@ -144,7 +147,8 @@ impl Store {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
-        let writer = writer::Writer::new(connection).await?;
+        let commits = Commits::default();
+        let writer = writer::Writer::new(connection, commits.clone()).await?;
         let (writes, queue) = mpsc::channel(QUEUE);
         let (told, events) = watch::channel(writer.last_event());
         let (changed, access) = watch::channel(1);
@@ -152,7 +156,7 @@ impl Store {
         let machines = Arc::<machines::Machines>::default();
         let told = writer::Told { events: told, access: changed, heads: grown, machines: machines.clone() };
         tokio::spawn(writer.run(queue, told));
-        Ok(Self { readers, writes, events, access, heads, machines, path: path.to_owned() })
+        Ok(Self { readers, writes, events, access, heads, machines, commits, path: path.to_owned() })
     }
 
     /// Takes the database at `path` back to an older version; 0 is an empty one. What the older version has no place

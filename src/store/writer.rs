@@ -4,6 +4,7 @@
 //! here it is the price of all that came in during the commit before.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit::AuditHead;
 use super::machines::Machines;
-use super::{Change, CheckpointRow, StoreError, Touch, TreeHead, Write, Written, apply, users};
+use super::{Change, CheckpointRow, Commits, StoreError, Touch, TreeHead, Write, Written, apply, users};
 use crate::kill::{self, KillPoint};
 
 /// Writes in one commit. More would make the first of them wait for the last.
@@ -47,14 +48,15 @@ pub(super) struct Writer {
     connection: SqliteConnection,
     head: AuditHead,
     last_event: i64,
+    commits: Commits,
 }
 
 impl Writer {
-    pub(super) async fn new(mut connection: SqliteConnection) -> Result<Self, StoreError> {
+    pub(super) async fn new(mut connection: SqliteConnection, commits: Commits) -> Result<Self, StoreError> {
         let head = head(&mut connection).await?;
         let last_event =
             sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event").fetch_one(&mut connection).await?;
-        Ok(Self { connection, head, last_event })
+        Ok(Self { connection, head, last_event, commits })
     }
 
     pub(super) const fn last_event(&self) -> i64 {
@@ -138,6 +140,7 @@ impl Writer {
         &mut self,
         writes: impl Iterator<Item = &'a Write>,
     ) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+        let began = Instant::now();
         let mut head = self.head.clone();
         let mut last_event = self.last_event;
         let mut written = Vec::new();
@@ -160,6 +163,8 @@ impl Writer {
         kill::here(KillPoint::StoreBeforeCommit);
         transaction.commit().await?;
         kill::here(KillPoint::StoreAfterCommit);
+        self.commits.seconds.observe(began.elapsed().as_secs_f64());
+        self.commits.writes.observe(written.len() as f64);
         self.head = head;
         self.last_event = last_event;
         Ok(written)

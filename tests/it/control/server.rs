@@ -51,6 +51,8 @@ fn run(dir: &Path, args: &[&str]) {
 /// A server that is up. It is killed when this is dropped, and what it ran with it.
 pub(super) struct Server {
     pub(super) dir: tempfile::TempDir,
+    /// What its environment says besides.
+    pub(super) environment: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
@@ -71,7 +73,7 @@ impl Server {
     pub(super) fn prepared(hypervisor: &str, admission: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
-        let server = Self { dir, child: None };
+        let server = Self { dir, environment: Vec::new(), child: None };
         server.configure(hypervisor, admission);
         server
     }
@@ -127,6 +129,7 @@ impl Server {
             .arg("--config")
             .arg(self.dir.path().join("config.toml"));
         command.env("DEBVISOR_LOG", "warn").env("XDG_CONFIG_HOME", self.config_home()).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         command.stderr(log);
         if let Some(point) = kill_at {
@@ -166,10 +169,25 @@ impl Server {
 
     /// As systemd stops it.
     pub(super) fn terminate(&mut self) -> Option<i32> {
-        let mut child = self.child.take().unwrap();
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        child.wait().unwrap().code()
+        self.signal(rustix::process::Signal::TERM);
+        self.ended()
+    }
+
+    pub(super) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(super) fn ended(&mut self) -> Option<i32> {
+        self.child.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Adds lines to the configuration of a server that is not up yet.
+    pub(super) fn configure_more(&self, lines: &str) {
+        let path = self.dir.path().join("config.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{config}{lines}\n")).unwrap();
     }
 
     pub(super) fn cli(&self, args: &[&str]) -> Output {

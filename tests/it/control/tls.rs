@@ -21,10 +21,7 @@ pub(super) fn listening(lines: &str, files: &[(&str, &str)]) -> (Server, SocketA
         fs::set_permissions(server.dir.path().join(name), PermissionsExt::from_mode(0o600)).unwrap();
     }
     let address = free();
-    let path = server.dir.path().join("config.toml");
-    let mut config = fs::read_to_string(&path).unwrap();
-    config.push_str(&format!("[listen]\naddress = \"{address}\"\n{lines}\n"));
-    fs::write(&path, config).unwrap();
+    server.configure_more(&format!("[listen]\naddress = \"{address}\"\n{lines}"));
     server.up(None);
     (server, address)
 }
@@ -55,6 +52,16 @@ impl Remote {
         Self::made(&server.authority(), address, |builder| builder)
     }
 
+    /// The same for the socket of the host, where the kernel says who asks.
+    pub(super) fn at_socket(server: &Server) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let http = {
+            let _inside = runtime.enter();
+            reqwest::Client::builder().unix_socket(server.socket()).no_proxy().build().unwrap()
+        };
+        Self { runtime, http, base: "http://debvisor".to_owned() }
+    }
+
     pub(super) fn made(
         authority: &str,
         address: SocketAddr,
@@ -74,7 +81,14 @@ impl Remote {
     }
 
     pub(super) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> reqwest::Result<Answer> {
-        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.base));
+        self.sent(self.http.request(method.parse().unwrap(), format!("{}{path}", self.base)), headers)
+    }
+
+    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        self.sent(self.http.post(format!("{}{path}", self.base)).json(body), headers).unwrap()
+    }
+
+    fn sent(&self, mut request: reqwest::RequestBuilder, headers: &[(&str, &str)]) -> reqwest::Result<Answer> {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -1,15 +1,21 @@
-//! The only reader of environment variables; every other room is handed values.
+//! The only reader of environment variables and of the configuration; every other room is handed values.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 mod credentials;
+mod keys;
+mod read;
 
 pub use credentials::{KeysConfig, OidcConfig};
+pub use keys::{Form, KEYS, Key};
+pub use read::{Effective, Fault, Flag, Setting, Source, read, usual};
 
 pub use crate::types::Secret;
 
@@ -61,8 +67,8 @@ pub struct Environment {
     pub token: Option<Secret>,
     /// `DEBVISOR_SOCKET`: where the control plane listens.
     pub socket: Option<PathBuf>,
-    /// `DEBVISOR_LISTEN`: the address at which it listens besides, over TLS.
-    pub listen: Option<String>,
+    /// What variables say in place of the configuration, by its keys.
+    pub settings: BTreeMap<&'static str, String>,
     /// `DEBVISOR_STATE_DIR`, else where state belongs: below `/var/lib` for root, below `XDG_STATE_HOME` or
     /// `$HOME/.local/state` for others.
     pub state_dir: Option<PathBuf>,
@@ -159,7 +165,7 @@ impl Environment {
             ca: path("DEBVISOR_CA"),
             token: given("DEBVISOR_TOKEN"),
             socket: path("DEBVISOR_SOCKET"),
-            listen: text("DEBVISOR_LISTEN"),
+            settings: KEYS.iter().filter_map(|key| Some((key.path, text(&key.variable()?)?))).collect(),
             state_dir: path("DEBVISOR_STATE_DIR").or_else(|| {
                 let root = rustix::process::geteuid().is_root();
                 if root { Some(PathBuf::from("/var/lib/debvisor")) } else { below("XDG_STATE_HOME", ".local/state") }
@@ -211,8 +217,9 @@ impl GitlabCi {
 }
 
 /// The configuration of a server and its node, but for `[admission]`, which the rule of admission reads itself.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+/// What holds where nothing is said stands in [`KEYS`]; every key has a value of its form by then.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServerConfig {
     /// The node's name; the host's where none is given.
     pub node: Option<String>,
@@ -223,17 +230,71 @@ pub struct ServerConfig {
     /// How long API keys last.
     pub keys: KeysConfig,
     /// Who else vouches for people.
+    #[serde(default)]
     pub oidc: Vec<OidcConfig>,
     /// How often somebody may ask.
     pub limits: LimitsConfig,
-    /// Read elsewhere.
-    #[serde(rename = "admission")]
-    _admission: Option<toml::Table>,
+    /// What is logged.
+    pub log: LogConfig,
+    /// Who reads the figures.
+    pub metrics: MetricsConfig,
+    /// How the service ends, and when it is ready.
+    pub server: ServiceConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LogConfig {
+    /// What, as `tracing` writes it.
+    pub filter: String,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// Who reads the figures.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MetricsConfig {
+    /// From where, without a credential.
+    pub allow: Vec<IpNet>,
+}
+
+/// How the service ends, and when it is ready.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ServiceConfig {
+    /// How long requests that are under way are waited for at the end.
+    pub drain_seconds: u64,
+    /// With less space than this in the state directory it is not ready.
+    pub least_disk_mib: u64,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TelemetryConfig {
+    /// A collector, by OTLP over HTTP; nowhere without it.
+    pub otlp_endpoint: Option<String>,
+    /// The name of this service there.
+    pub service_name: String,
 }
 
 /// Where the interface listens besides its socket, and what it shows there.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ListenConfig {
     /// An address and a port; nothing listens there without it.
     pub address: Option<SocketAddr>,
@@ -251,23 +312,9 @@ pub struct ListenConfig {
     pub connections_per_address: usize,
 }
 
-impl Default for ListenConfig {
-    fn default() -> Self {
-        Self {
-            address: None,
-            certificate: None,
-            key: None,
-            client_ca: None,
-            names: Vec::new(),
-            connections: 4_096,
-            connections_per_address: 512,
-        }
-    }
-}
-
 /// How machines are run.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HypervisorConfig {
     /// QEMU, or files that only say what would run.
     pub kind: HypervisorKind,
@@ -281,7 +328,7 @@ pub struct HypervisorConfig {
 
 /// How often somebody may ask, but for whoever is at the socket.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitsConfig {
     /// Requests from one address, in any second.
     pub requests_per_second_per_address: NonZeroU32,
@@ -291,53 +338,26 @@ pub struct LimitsConfig {
     pub logins_per_minute_per_address: NonZeroU32,
 }
 
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        let of = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Self {
-            requests_per_second_per_address: of(100),
-            requests_per_second_per_user: of(100),
-            logins_per_minute_per_address: of(10),
-        }
-    }
-}
-
 /// What runs machines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HypervisorKind {
     /// QEMU.
-    #[default]
     Qemu,
     /// Nothing: a machine is a file. For tests.
     Simulated,
 }
 
 /// Which accelerator is wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AcceleratorConfig {
     /// KVM where a kernel has really booted with it, else TCG.
-    #[default]
     Auto,
     /// KVM or nothing.
     Kvm,
     /// TCG.
     Tcg,
-}
-
-impl ServerConfig {
-    /// Reads the text of a configuration file.
-    ///
-    /// # Errors
-    /// What is wrong with it, with its line.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-            format!("line {line}: {}", error.message())
-        })
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]

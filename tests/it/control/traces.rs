@@ -1,0 +1,157 @@
+//! Traces, against a collector that reads what it is sent; and the name of a request, wherever it must stand.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use serde_json::Value;
+
+use super::server::Server;
+use super::tls::Remote;
+
+/// A collector at a port of its own; what it was sent comes out.
+fn collector() -> (String, Receiver<ExportTraceServiceRequest>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let (told, heard) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (told, stream) = (told.clone(), stream.unwrap());
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                while let Some(body) = posted(&mut reader) {
+                    let _ = told.send(ExportTraceServiceRequest::decode(body.as_slice()).unwrap());
+                    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                }
+            });
+        }
+    });
+    (endpoint, heard)
+}
+
+/// The body of one request, which must be a POST of protobuf.
+fn posted(reader: &mut BufReader<std::net::TcpStream>) -> Option<Vec<u8>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    assert!(line.starts_with("POST /v1/traces HTTP/1.1"), "{line}");
+    let (mut length, mut protobuf) = (0, false);
+    loop {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        let lower = line.trim().to_lowercase();
+        if lower.is_empty() {
+            break;
+        }
+        protobuf |= lower == "content-type: application/x-protobuf";
+        if let Some(number) = lower.strip_prefix("content-length:") {
+            length = number.trim().parse().unwrap();
+        }
+    }
+    assert!(protobuf);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    Some(body)
+}
+
+fn word(span: &Span, key: &str) -> String {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    let found = span.attributes.iter().find(|attribute| attribute.key == key);
+    match found.and_then(|attribute| attribute.value.clone()).and_then(|value| value.value) {
+        Some(Any::StringValue(text)) => text,
+        Some(Any::IntValue(number)) => number.to_string(),
+        other => panic!("{key} is {other:?} in {span:?}"),
+    }
+}
+
+#[test]
+fn a_trace_that_a_client_began_goes_on_here_and_reaches_the_collector() {
+    let (endpoint, heard) = collector();
+    let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
+    server.configure_more(&format!("[telemetry]\notlp-endpoint = \"{endpoint}\"\nservice-name = \"lab\""));
+    server.up(None);
+    let client = Remote::at_socket(&server);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let headers =
+        [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("x-request-id", "asked-1")];
+    assert_eq!(client.send("GET", "/v1/vms/nobody", &headers).unwrap().status, 404);
+    let until = Instant::now() + Duration::from_secs(20);
+    let span = loop {
+        assert!(Instant::now() < until, "the span does not come: {}", server.log());
+        let Ok(request) = heard.recv_timeout(Duration::from_secs(20)) else { continue };
+        let of = &request.resource_spans[0];
+        let service = of.resource.as_ref().unwrap().attributes.iter().find(|attribute| attribute.key == "service.name");
+        assert!(format!("{service:?}").contains("lab"));
+        let mut spans = of.scope_spans.iter().flat_map(|scope| &scope.spans);
+        if let Some(span) = spans.find(|span| hex::encode(&span.trace_id) == trace) {
+            break span.clone();
+        }
+    };
+    assert_eq!(hex::encode(&span.parent_span_id), "00f067aa0ba902b7");
+    assert_eq!(span.name, "GET /v1/vms/{vm}");
+    assert_eq!(word(&span, "id"), "asked-1");
+    assert_eq!(word(&span, "http.route"), "/v1/vms/{vm}");
+    assert_eq!(word(&span, "http.response.status_code"), "404");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_collector_that_is_gone_or_never_answers_keeps_no_request_waiting() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
+    server
+        .environment
+        .push(("DEBVISOR_TELEMETRY_OTLP_ENDPOINT", format!("http://{}/v1/traces", silent.local_addr().unwrap())));
+    server.up(None);
+    let client = Remote::at_socket(&server);
+    let began = Instant::now();
+    for _ in 0..3_000 {
+        assert_eq!(client.get("/health/live").unwrap().status, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let began = Instant::now();
+    assert_eq!(server.terminate(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_name_of_a_request_stands_in_the_answer_the_problem_the_log_and_the_audit_log() {
+    let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
+    server.environment.push(("DEBVISOR_LOG", "info".to_owned()));
+    server.configure_more("[log]\nformat = \"json\"");
+    server.up(None);
+    let client = Remote::at_socket(&server);
+    let answer = client.send("GET", "/v1/vms/nobody", &[("x-request-id", "mine-1.x_Y")]).unwrap();
+    assert_eq!(answer.headers["x-request-id"], "mine-1.x_Y");
+    assert_eq!(answer.json()["request"], "mine-1.x_Y");
+    // A name that is none is not taken over: it could forge a line, or fill the log.
+    for strange in ["two words", "quote\"d", &"x".repeat(129), "new\u{a7}line"] {
+        let answer = client.send("GET", "/v1/vms/nobody", &[("x-request-id", strange)]).unwrap();
+        let ours = answer.headers["x-request-id"].to_str().unwrap();
+        assert!(uuid::Uuid::parse_str(ours).is_ok(), "{strange}: {ours}");
+        assert_eq!(answer.json()["request"], ours);
+    }
+    let quarantined = client.post(
+        "/v1/quarantines",
+        &[("x-request-id", "mine-2")],
+        &serde_json::json!({
+            "target": format!("sha256:{}", "ab".repeat(32)), "why": "a test",
+        }),
+    );
+    assert!((200..300).contains(&quarantined.status), "{}", quarantined.body);
+    let records = client.get("/v1/audit?limit=1000").unwrap().json();
+    let named = records["items"].as_array().unwrap().iter().filter(|record| record["data"]["request"] == "mine-2");
+    assert!(named.count() >= 1, "{records}");
+    assert_eq!(client.get("/v1/audit/verify").unwrap().json()["sound"], true);
+    // Every line of the log is a document, and the request's own names it.
+    let log = server.log();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let line = lines.iter().find(|line| line["span"]["id"] == "mine-1.x_Y").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((line["status"].as_u64(), line["route"].as_str()), (Some(404), Some("/v1/vms/{vm}")), "{line}");
+}
