@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check vectors deny compare interop bench dist check-dist fuzz docs fmt clean
+.PHONY: help demo test lint workflows check vectors deny compare interop bench dist check-dist fuzz docs fmt clean
 
 target   := target/x86_64-unknown-linux-gnu
 debug    := $(target)/debug/debvisor
