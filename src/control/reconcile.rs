@@ -23,6 +23,8 @@ use crate::types::vm::{BootPath, DesiredPower, ObservedPower, RestartPolicy, VmI
 
 /// How often it looks although nothing woke it.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How often the end of a step is tried to be written down, where requests come in between.
+const LOOKS_AT_AN_END: usize = 16;
 /// Nodes that are asked at the same time what they have, when the control plane comes up.
 const NODES_AT_ONCE: usize = 32;
 /// The pause after a first death; each further one doubles it.
@@ -178,11 +180,19 @@ impl Control {
         }
         let ended = self.link_of(node)?.act(order.clone()).await;
         kill::here(KillPoint::StepTaken);
-        self.ended(&order, ended).await
+        // What became of a step is written down whatever becomes of who asked for it: where another request took an
+        // operation's place between the look at what is open and the commit, there is another look.
+        for _ in 0..LOOKS_AT_AN_END {
+            match self.ended(&order, &ended).await {
+                Err(OpError::Conflict(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        self.ended(&order, &ended).await
     }
 
     /// Writes down how a step ended, in one transaction with what follows from it.
-    async fn ended(&self, order: &Order, ended: Ended) -> Result<(), OpError> {
+    async fn ended(&self, order: &Order, ended: &Ended) -> Result<(), OpError> {
         let Some(vm) = self.store().vm(order.vm).await? else { return Ok(()) };
         let now = self.now();
         let object = format!("vm/{}", order.vm);
@@ -244,7 +254,7 @@ impl Control {
     ) {
         match &order.step {
             Step::Act { operation, action } => {
-                changes.push(moved(*operation, OperationState::Done, now));
+                changes.extend(is_open(open, *operation).then(|| moved(*operation, OperationState::Done, now)));
                 if *action == Action::Save {
                     change.power = Some(DesiredPower::Stopped);
                 }
@@ -430,6 +440,11 @@ fn desired(vm: &Vm, open: &[Operation], quarantine: Option<crate::types::step::Q
     }
 }
 
+/// Whether somebody still waits for it: a delete ends whatever was asked for before.
+fn is_open(open: &[Operation], id: Uuid) -> bool {
+    open.iter().any(|operation| operation.id == id)
+}
+
 /// Whether what the operation wished is so.
 fn has_come_true(operation: &Operation, observed: &Observed) -> bool {
     match operation.kind.as_str() {
@@ -459,7 +474,7 @@ fn hold_back(
         at: now,
     };
     if let Step::Act { operation, .. } = &order.step {
-        changes.push(ended(*operation));
+        changes.extend(is_open(open, *operation).then(|| ended(*operation)));
         return;
     }
     let wished = open.iter().filter(|operation| operation.action.is_none() && operation.kind != "delete");
