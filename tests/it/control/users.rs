@@ -182,9 +182,15 @@ fn an_unknown_name_a_wrong_password_and_who_is_kept_out_get_the_same_answer() {
         login(&server, json!({ "user": "carol", "password": "" })),
         login(&server, json!({ "user": "a".repeat(1000), "password": "x".repeat(5000) })),
     ];
+    // But for the request's own name, by which the log is searched.
+    let said = |answer: &Answer| {
+        let mut body = answer.body.clone();
+        body.as_object_mut().unwrap().remove("request");
+        body
+    };
     for answer in &answers {
         answer.is(401, "login-refused");
-        assert_eq!(answer.body, answers[0].body);
+        assert_eq!(said(answer), said(&answers[0]));
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
         assert!(answer.headers.get("set-cookie").is_none());
     }
