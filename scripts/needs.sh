@@ -26,7 +26,7 @@ for job in "$@"; do
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ipxe-qemu:/usr/lib/ipxe/qemu/efi-virtio.rom
               needs swtpm:swtpm ovmf:/usr/share/OVMF/OVMF_CODE_4M.secboot.fd iproute2:ip nftables:/usr/sbin/nft
               # The kernel's own proofs of reads, inside such a machine.
-              needs fsverity:fsverity cryptsetup-bin:/usr/sbin/veritysetup mount:losetup binutils:objcopy procps:/bin/kill ;;
+              needs fsverity:fsverity cryptsetup-bin:/usr/sbin/veritysetup mount:losetup binutils:objcopy procps:/bin/kill file:file ;;
         deny) needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3 ;;
         compare) needs python3:python3 qemu-system-x86:qemu-system-x86_64 e2fsprogs:/usr/bin/chattr
                  needs libvirt-daemon:libvirtd libvirt-clients:virsh
