@@ -197,7 +197,7 @@ impl Control {
         let now = self.now();
         let object = format!("vm/{}", order.vm);
         let step = order.step.name();
-        self.vitals().stepped(step, &ended);
+        self.vitals().stepped(step, ended);
         let open = self.store().operations_open_of(order.vm).await?;
         let mut change = VmChange::default();
         let mut changes = vec![Change::VmObserved(order.vm, Box::new(ended.observed.clone()), now)];
