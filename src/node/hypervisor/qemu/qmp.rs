@@ -25,6 +25,8 @@ use crate::types::limits::MONITOR_LINE_BYTES;
 
 /// How long QEMU may take for an answer. Everything that takes longer is a job, which is asked for again and again.
 pub const ANSWER: Duration = Duration::from_secs(30);
+/// When a guest's agent that says nothing is asked for its number again.
+const SYNC_AGAIN: Duration = Duration::from_secs(10);
 /// Events that wait for whoever reads them; a guest that makes more loses some, and the state is asked for anew.
 const EVENTS: usize = 1024;
 
@@ -216,18 +218,36 @@ pub async fn guest_agent(path: &Path, command: &str, within: Duration, number: u
     let talk = async {
         let mut lines = Lines::default();
         let sync = json!({ "execute": "guest-sync", "arguments": { "id": number } });
-        write(&stream, format!("{sync}\n").as_bytes(), None).await?;
+        let said =
+            |line: &[u8]| matches!(Message::parse(line), Ok(Message::Return { value, .. }) if value == json!(number));
+        // A guest may lose what is said while it takes note that somebody is there: then it is asked again.
+        let mut again = 0_usize;
         loop {
-            let line = lines.next(&stream).await?;
-            if matches!(Message::parse(&line), Ok(Message::Return { value, .. }) if value == json!(number)) {
-                break;
+            write(&stream, format!("{sync}\n").as_bytes(), None).await?;
+            let heard = async {
+                while !said(&lines.next(&stream).await?) {}
+                Ok::<(), QmpError>(())
+            };
+            match timeout(SYNC_AGAIN, heard).await {
+                Ok(heard) => break heard?,
+                Err(_) => again += 1,
             }
         }
         write(&stream, format!("{}\n", json!({ "execute": command })).as_bytes(), None).await?;
-        match Message::parse(&lines.next(&stream).await?)? {
-            Message::Return { value, .. } => Ok(value),
-            Message::Error { class, text, .. } => Err(QmpError::Refused { command: command.to_owned(), class, text }),
-            Message::Greeting { .. } | Message::Event(_) => Err(QmpError::Malformed("no answer".to_owned())),
+        loop {
+            let line = lines.next(&stream).await?;
+            // It did hear the first time, and was slow.
+            if again > 0 && said(&line) {
+                again -= 1;
+                continue;
+            }
+            return match Message::parse(&line)? {
+                Message::Return { value, .. } => Ok(value),
+                Message::Error { class, text, .. } => {
+                    Err(QmpError::Refused { command: command.to_owned(), class, text })
+                }
+                Message::Greeting { .. } | Message::Event(_) => Err(QmpError::Malformed("no answer".to_owned())),
+            };
         }
     };
     timeout(within, talk).await.map_err(|_| late(command))?
