@@ -1,23 +1,15 @@
 #!/usr/bin/env bash
-# Our keyless bundles before clients that are not ours: installs sigstore-python and @sigstore/verify at pinned versions
-# below target/tools/interop, then lets them judge what the real binary signs with stand-in services on loopback.
+# Our keyless bundles before clients that are not ours, with what they print: what `make test` runs too. Then our bills of
+# materials beside syft's.
 #
 # usage: scripts/interop.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+scripts/sigstore-clients.sh
+cargo test --locked --quiet --test it signing::interop -- --nocapture
+
 tools=target/tools/interop
-sigstore_python=4.5.1
-sigstore_verify=4.1.3
-pynacl=1.6.2
-
-mkdir -p "$tools/node"
-[[ -x $tools/python/bin/python ]] || python3 -m venv "$tools/python"
-"$tools/python/bin/pip" install --quiet --disable-pip-version-check "sigstore==$sigstore_python" "pynacl==$pynacl"
-npm install --silent --no-audit --no-fund --prefix "$tools/node" "@sigstore/verify@$sigstore_verify"
-
-cargo test --locked --quiet --test it signing::interop -- --ignored --nocapture
-
 # The bills of materials beside syft's: every difference must be one that docs/sbom-vs-syft.md explains.
 syft=1.18.1
 [[ -x $tools/syft/bin/python ]] || python3 -m venv "$tools/syft"

@@ -20,6 +20,7 @@ for job in "$@"; do
               needs python3-aiosmtpd:/usr/lib/python3/dist-packages/aiosmtpd
               needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
               needs docker-registry:docker-registry openssl:openssl pylint:pylint nodejs:node npm:npm
+              needs python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3
               needs systemd:systemd-analyze python3-prometheus-client:/usr/lib/python3/dist-packages/prometheus_client
               needs rpm:rpmbuild db5.3-util:db5.3_load
               # Machines: the guest is built by scripts/guest.sh, QEMU itself comes by scripts/tool-qemu.sh.
@@ -109,6 +110,7 @@ for job in "$@"; do
             scripts/guest.sh
             scripts/octokit-fixtures.sh
             scripts/oidc-provider.sh
+            scripts/sigstore-clients.sh
             for component in rustfmt clippy; do
                 [[ $component = rustfmt ]] && program=cargo-fmt || program=cargo-clippy
                 command -v "$program" >/dev/null 2>&1 || rustup component add "$component"

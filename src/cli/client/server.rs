@@ -165,8 +165,9 @@ fn secret_of(path: &Path) -> anyhow::Result<Secret> {
 pub(super) fn http(place: &Place) -> anyhow::Result<reqwest::Client> {
     match place {
         Place::Socket(path) => {
+            // Nobody's certificate is looked at here: a host without a store of authorities is as good as any.
             let builder = reqwest::Client::builder().unix_socket(path.as_path()).no_proxy().http1_only();
-            builder.build().context("cannot start")
+            builder.tls_certs_only([]).build().context("cannot start")
         }
         Place::Https { trust, .. } => tls::client(trust),
     }

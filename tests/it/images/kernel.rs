@@ -73,7 +73,7 @@ impl Machine {
     fn new(feature: &str) -> Self {
         let machine = Self { folder: tempfile::tempdir().unwrap() };
         let root = machine.path("root");
-        for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "tmp", "root", "run", "etc", "work"]
+        for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "tmp", "root", "run", "etc", "case"]
         {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
@@ -83,15 +83,12 @@ impl Machine {
         for name in ["busybox", "fsverity", "veritysetup", "losetup", "nbdcopy", "debugfs"] {
             add_program(&root, name);
         }
-        // A client of the interface does not come up without authorities, though it asks none.
-        let authorities = Path::new("etc/ssl/certs/ca-certificates.crt");
-        fs::create_dir_all(root.join(authorities.parent().unwrap())).unwrap();
-        fs::copy(Path::new("/").join(authorities), root.join(authorities)).unwrap();
+        // There are no authorities of TLS in there: at the socket, a client asks none.
         copy_all(&guest("modules"), &root.join("modules"));
         let verity = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/verity");
-        fs::copy(verity.join("act"), root.join("work/act")).unwrap();
+        fs::copy(verity.join("act"), root.join("case/act")).unwrap();
 
-        let work = root.join("work");
+        let work = root.join("case");
         let image = work.join("disk.raw");
         fs::write(&image, content(4 << 20)).unwrap();
         let key = work.join("builds.key");
@@ -103,7 +100,7 @@ impl Machine {
         fs::write(
             work.join("config.toml"),
             "node = \"test\"\n[hypervisor]\nkind = \"simulated\"\nboot-id = \"first\"\n[admission]\n\
-             [[admission.signers]]\nname = \"builds\"\nkey = \"/work/builds.pub\"\n",
+             [[admission.signers]]\nname = \"builds\"\nkey = \"/case/builds.pub\"\n",
         )
         .unwrap();
 

@@ -1,5 +1,5 @@
 //! Our keyless bundles before clients that are not ours, sigstore-python and @sigstore/verify, and theirs before us.
-//! `make interop` installs both and runs this; the plain tests do not, since they take nothing from the network.
+//! `scripts/needs.sh test` installs both, by scripts/sigstore-clients.sh; the services are stand-ins on loopback.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,14 +26,13 @@ fn python(script: &str, arguments: &[&str]) {
         .arg(root().join("tests/interop").join(script))
         .args(arguments)
         .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; run `make interop`", program.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}; run `scripts/needs.sh test`", program.display()));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     println!("{script}: {printed}");
     assert!(output.status.success(), "{script}: {printed}");
 }
 
 #[test]
-#[ignore = "needs the clients that `make interop` installs"]
 fn we_accept_what_another_client_signs_by_the_same_services() {
     let (desk, services) = (Desk::new(), Services::honest());
     let mut first = services.config();
@@ -56,7 +55,6 @@ fn we_accept_what_another_client_signs_by_the_same_services() {
 }
 
 #[test]
-#[ignore = "needs the clients that `make interop` installs"]
 fn cosigns_key_form_is_read_and_written_by_code_that_is_not_ours() {
     let desk = Desk::new();
     let password = [("COSIGN_PASSWORD", "pass word")];
@@ -67,7 +65,6 @@ fn cosigns_key_form_is_read_and_written_by_code_that_is_not_ours() {
 }
 
 #[test]
-#[ignore = "needs the clients that `make interop` installs"]
 fn other_clients_accept_our_keyless_bundles() {
     let (desk, services) = (Desk::new(), Services::honest());
     let token = token(&claims());
@@ -103,7 +100,7 @@ fn other_clients_accept_our_keyless_bundles() {
             .args([WHO, ISSUER])
             .env("NODE_PATH", tools().join("node/node_modules"))
             .output()
-            .unwrap_or_else(|error| panic!("{}: {error}; run `make interop`", program.display()));
+            .unwrap_or_else(|error| panic!("{}: {error}; run `scripts/needs.sh test`", program.display()));
         let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         println!("{}:\n{printed}", script.display());
         assert!(output.status.success(), "{}: {printed}", script.display());
