@@ -138,7 +138,6 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("GET",    "/v1/vms/{vm}/operations",                 Needs(VmRead)),
     ("POST",   "/v1/vms/{vm}/power",                      Needs(VmPower)),
     ("PUT",    "/v1/vms/{vm}/project",                    Needs(VmDelete)),
-    ("GET",    "/v1/whoami",                              Known),
 ];
 
 /// Refuses what the table does not allow.

@@ -1,8 +1,9 @@
 //! The interface of the control plane: REST under `/v1`, on a unix socket of the host and over TLS.
 //! Handlers extract, operate and return; nothing of the database reaches a body.
 //!
-//! Who may open the socket may ask; who they are, the kernel says. Over TLS a credential says it. Every "no" is a problem document (RFC 9457) with a
-//! reason code and a hint. Lists go by a cursor, changes by an ETag, and a POST may be repeated under a key.
+//! Who may open the socket may ask; who they are, the kernel says. Over TLS a credential says it. Every "no" is a
+//! problem document (RFC 9457) with a reason code and a hint. Lists go by a cursor, changes by an ETag, and a POST may
+//! be repeated under a key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,6 @@ mod tenant;
 pub mod tls;
 mod user;
 mod vm;
-mod whoami;
 
 pub use error::Problem;
 pub use extract::Page;
@@ -67,7 +67,6 @@ pub use session::SessionView;
 pub use tenant::{AmendRequest, ProjectRequest, ProjectView, TenantRequest, TenantView};
 pub use user::UserPatchRequest;
 pub use vm::{MoveRequest, PowerRequest, VmView};
-pub use whoami::WhoamiView;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -238,7 +237,6 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(grant::list, grant::create))
         .routes(routes!(grant::show, grant::delete))
         .routes(routes!(grant::check))
-        .routes(routes!(whoami::show))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::read))

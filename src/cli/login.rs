@@ -17,7 +17,7 @@ use super::client::tls::{Pin, Trust, key_of};
 use super::client::{Client, Connection, print_json};
 use super::context::file::{Entry, Files, name_check};
 use super::{Context, Ended, Failure, Format, UsageError, context};
-use crate::api::WhoamiView;
+use crate::api::MeView;
 use crate::config::Secret;
 use crate::release::decision::Decision;
 use crate::types::Code;
@@ -89,7 +89,7 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     }
     // Nothing is kept that does not work.
     let client = connect(&entry, Some(token.clone()), &name, context)?;
-    let me: WhoamiView = client.get("/v1/whoami")?;
+    let me: MeView = client.get("/v1/me")?;
     entry.user = me.actor.strip_prefix("user:").map(str::to_owned);
     entry.api_key_file = None;
     context::keep(&files, &name, entry, Some(token.reveal().to_owned()))?;
@@ -199,7 +199,7 @@ pub(super) fn logout(args: &LogoutArgs, context: &Context) -> anyhow::Result<End
 
 pub(super) fn whoami(args: &WhoamiArgs, context: &Context) -> anyhow::Result<Ended> {
     let client = Client::new(&args.connection, context)?;
-    let me: WhoamiView = client.get("/v1/whoami")?;
+    let me: MeView = client.get("/v1/me")?;
     if context.format != Format::Text {
         print_json(&me)?;
         return Ok(Ended::Done);
