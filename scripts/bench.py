@@ -20,6 +20,9 @@ import sys
 import tempfile
 import time
 
+import bench_libvirt
+import bench_load
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = 'x86_64-unknown-linux-gnu'
 SIGSTORE_VERIFY = '0.15.1'
@@ -31,7 +34,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument('--out', default=ROOT / 'docs/BENCHMARKS.md')
 parser.add_argument('--quick', action='store_true', help='a few runs of each, to see that it runs')
 parser.add_argument('--dev', action='store_true', help='measure the dev build, which proves nothing, to try this script')
-parser.add_argument('--only', choices=['bills', 'fleet', 'images', 'machines', 'writes'],
+parser.add_argument('--only', choices=['bills', 'fleet', 'images', 'load', 'machines', 'writes'],
                     help='one section alone, to try it: the document is not written')
 opt = parser.parse_args()
 PEERS = ROOT / 'target/peers'
@@ -478,29 +481,6 @@ def images(work):
             'reads': reads}
 
 
-DOMAIN = """<domain type='qemu'>
-  <name>bench</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
-  <os>
-    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
-    <kernel>{folder}/kernel</kernel><initrd>{folder}/initrd</initrd><cmdline>console=ttyS0 quiet</cmdline>
-  </os>
-  <features><acpi/></features>
-  <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu>
-  <devices>
-    <controller type='pci' index='0' model='pcie-root'/>{ports}
-    <controller type='usb' model='none'/>
-    <controller type='scsi' model='virtio-scsi'/>
-    <controller type='virtio-serial'/>
-    <serial type='file'><source path='{folder}/console'/></serial>
-    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
-    <graphics type='vnc' socket='{folder}/vnc'/><video><model type='vga'/></video>
-    <memballoon model='virtio'/><rng model='virtio'><backend model='builtin'/></rng><panic model='isa'/>
-  </devices>
-</domain>
-"""
-ACTS = ('start_ms', 'pause_resume_ms', 'destroy_ms')
-
-
 def machines():
     """Start to running, pause and resume, destroy: our driver, QEMU by hand, and libvirt, with one kernel and initrd."""
     say('machines')
@@ -510,58 +490,10 @@ def machines():
         return {'missing': 'QEMU or the guest of scripts/guest.sh is not there'}
     found = figures('machine', kernel, initrd, rounds)
     try:
-        found['libvirt'] = libvirt(kernel, initrd, rounds)
+        found['libvirt'] = bench_libvirt.acts(kernel, initrd, rounds)
     except (RuntimeError, OSError) as error:
         found['libvirt_missing'] = str(error).splitlines()[0]
     return found
-
-
-def libvirt(kernel, initrd, rounds):
-    """The same acts by virsh and a libvirtd of its own, in milliseconds; and what virsh takes to ask for nothing."""
-    if not (shutil.which('libvirtd') and shutil.which('virsh')):
-        raise RuntimeError('libvirtd or virsh is not there')
-    folder = pathlib.Path(tempfile.mkdtemp(prefix='dv-bench-'))
-    script = ROOT / 'scripts/libvirt.sh'
-    daemon = None
-    try:
-        folder.chmod(0o711)
-        shutil.copy(kernel, folder / 'kernel')
-        shutil.copy(initrd, folder / 'initrd')
-        ports = ''.join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in range(1, 17))
-        (folder / 'domain.xml').write_text(DOMAIN.format(folder=folder, ports=ports))
-        (folder / 'console').touch()
-        daemon = subprocess.Popen([script, folder, 'libvirtd'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
-
-        def virsh(*words):
-            return Run([script, folder, 'virsh', *words]).wall * 1000
-
-        for attempt in range(50):
-            try:
-                virsh('list')
-                break
-            except RuntimeError:
-                if attempt == 49 or daemon.poll() is not None:
-                    raise
-                time.sleep(0.2)
-        times = {act: [] for act in (*ACTS, 'nothing_ms')}
-        for number in range(rounds + 1):
-            run = {'start_ms': virsh(f'define {folder}/domain.xml; start bench')}
-            time.sleep(0.3)
-            run['pause_resume_ms'] = virsh('suspend bench; resume bench')
-            run['destroy_ms'] = virsh('destroy bench')
-            virsh('undefine bench')
-            run['nothing_ms'] = virsh('version')
-            if number > 0:  # at the first, libvirt asks QEMU what it can do
-                for act, took in run.items():
-                    times[act].append(took)
-        return {act: statistics.median(took) for act, took in times.items()}
-    finally:
-        if daemon:
-            subprocess.run([script, folder, 'virsh', 'destroy', 'bench'], capture_output=True)
-            daemon.terminate()
-            daemon.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def writes(work):
@@ -577,6 +509,21 @@ def fleet(work):
     """Passes of the reconciler over fleets of several sizes, ten machines a node."""
     say('fleets')
     return [figures('fleet', work, nodes) for nodes in ((5, 10) if opt.quick else FLEETS)]
+
+
+def load(work):
+    """The interface under load, and libvirt's lists beside ours."""
+    say('the interface under load')
+    found = bench_load.under_load(DEBVISOR, work / 'load', ENVIRONMENT, *((1, 3, 1) if opt.quick else (10, 60, 10)))
+    try:
+        libvirt = bench_libvirt.lists_per_second(bench_load.MACHINES, 2, 20 if opt.quick else 2000)
+    except (RuntimeError, OSError) as error:
+        libvirt = str(error).splitlines()[0]
+    return found, libvirt
+
+
+def load_lines(found):
+    return bench_load.aims_and_section(*found, met)
 
 
 # The document
@@ -649,7 +596,7 @@ def machine_lines(found):
         '',
         '| | start to running | pause and resume | destroy | start beside raw QMP |',
         '|---|---|---|---|---|',
-        *(f'| {name} | {" | ".join(f"{took[act]:.1f} ms" for act in ACTS)} | '
+        *(f'| {name} | {" | ".join(f"{took[act]:.1f} ms" for act in bench_libvirt.ACTS)} | '
           f'{took["start_ms"] / found["raw QMP"]["start_ms"]:.2f} |' for name, took in rows.items()),
         '',
     ]
@@ -698,7 +645,7 @@ def fleet_lines(found):
     ]
 
 
-def document(one, many, hashed, signed, made, stored, ran, written, fleets, load):
+def document(one, many, hashed, signed, made, stored, ran, written, fleets, loaded, busy):
     flags = pathlib.Path('/proc/cpuinfo').read_text().split('flags', 1)[1].split('\n', 1)[0].split()
     release = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path('/etc/os-release').read_text())
     sigstore = next(name for name in one if name.startswith('sigstore-verify'))
@@ -717,8 +664,8 @@ def document(one, many, hashed, signed, made, stored, ran, written, fleets, load
         f'Measured on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}: {CORES} x86-64 cores, '
         f'SHA extensions {"present" if "sha_ni" in flags else "absent"}, '
         f'{release.group(1) if release else "Linux"}, {version("rustc", "--version").split(" (")[0]}; '
-        f'load average before the run {load:.2f}.',
-        *(['', '**The machine was busy with other work: read the ratios, not the times.**'] if load > 0.4 * CORES else []),
+        f'load average before the run {busy:.2f}.',
+        *(['', '**The machine was busy with other work: read the ratios, not the times.**'] if busy > 0.4 * CORES else []),
         '',
         '| aim | measured | |',
         '|---|---|---|',
@@ -738,7 +685,8 @@ def document(one, many, hashed, signed, made, stored, ran, written, fleets, load
     machine_aims, machine_section = machine_lines(ran)
     write_aims, write_section = write_lines(written)
     fleet_aims, fleet_section = fleet_lines(fleets)
-    lines += machine_aims + write_aims + fleet_aims
+    load_aims, load_section = load_lines(loaded)
+    lines += machine_aims + write_aims + fleet_aims + load_aims
     lines += [
         '',
         '## One bundle per process',
@@ -785,7 +733,7 @@ def document(one, many, hashed, signed, made, stored, ran, written, fleets, load
     for algorithm, times in signed.items():
         lines += ['', f'### {algorithm}', '', *times_table(times, 'debvisor verify')]
     lines += bill_lines(made)
-    lines += ['', *image_section, '', *machine_section, '', *write_section, '', *fleet_section]
+    lines += ['', *image_section, '', *machine_section, '', *write_section, '', *fleet_section, '', *load_section]
     return '\n'.join(lines) + '\n'
 
 
@@ -802,7 +750,8 @@ def alone(name):
         else:
             aims, lines = {'images': lambda: image_lines(images(work)), 'machines': lambda: machine_lines(machines()),
                            'writes': lambda: write_lines(writes(work)),
-                           'fleet': lambda: fleet_lines(fleet(work))}[name]()
+                           'fleet': lambda: fleet_lines(fleet(work)),
+                           'load': lambda: load_lines(load(work))}[name]()
     print('\n'.join(['| aim | measured | |', '|---|---|---|', *aims, '', *lines]))
 
 
@@ -810,7 +759,7 @@ def main():
     if opt.only:
         alone(opt.only)
         return
-    load = os.getloadavg()[0]
+    busy = os.getloadavg()[0]
     inputs = ROOT / 'target/bench/inputs'
     count = 50 if opt.quick else 1000
     shutil.rmtree(inputs, ignore_errors=True)
@@ -828,8 +777,9 @@ def main():
         stored = images(pathlib.Path(work))
         written = writes(pathlib.Path(work))
         fleets = fleet(pathlib.Path(work))
+        loaded = load(pathlib.Path(work))
     ran = machines()
-    page = document(one, many, hashed, signed, made, stored, ran, written, fleets, load)
+    page = document(one, many, hashed, signed, made, stored, ran, written, fleets, loaded, busy)
     print(page)
     if opt.quick:
         say('a quick run: the document is not written')

@@ -35,7 +35,7 @@ for job in "$@"; do
         demo) needs gnupg:gpg python3:python3 e2fsprogs:/usr/bin/chattr qemu-utils:qemu-img
               needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso ;;
         dist) needs file:file dpkg:dpkg-deb lintian:lintian systemd:systemd-analyze ;;
-        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl qemu-utils:qemu-nbd libnbd-bin:nbdcopy
+        bench) needs gpgv:gpgv gnupg:gpg sqv:sqv openssl:openssl qemu-utils:qemu-nbd libnbd-bin:nbdcopy wrk:wrk
                needs python3:python3 python3-venv:/usr/lib/python3/dist-packages/ensurepip e2fsprogs:/sbin/mke2fs
                # Machines, and libvirt's beside ours.
                needs busybox-static:busybox cpio:cpio lz4:lz4 xz-utils:xz zstd:zstd xorriso:xorriso
