@@ -15,8 +15,9 @@ vectors  := ../shared/vectors
 sets     :=
 # `make bench bench-flags=--quick` only sees that it runs.
 bench-flags :=
-# How long `make fuzz` spends on each target.
+# How long `make fuzz` spends on each target, and how many run beside each other.
 seconds  := 60
+jobs     := $(shell nproc)
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,9 +77,9 @@ dist: ## One static, stripped, reproducible binary with man pages, completions a
 check-dist: ## Build it a second time in another folder: the same SHA-256, or a failure
 	@scripts/check-dist.sh --reproducible dist
 
-fuzz: ## Run every fuzz target for `seconds=60` each (nightly toolchain)
+fuzz: ## Run every fuzz target for `seconds=60` each, `jobs=2` at once (nightly toolchain)
 	@scripts/needs.sh build fuzz
-	@scripts/fuzz.sh $(seconds)
+	@scripts/fuzz.sh $(seconds) $(jobs)
 
 docs: ## Rewrite the reference documents that are generated from the code
 	@scripts/needs.sh build

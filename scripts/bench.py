@@ -8,6 +8,7 @@ CPU time is user and system time of the process, as the kernel counts it; a figu
 """
 import argparse
 import concurrent.futures
+import contextlib
 import datetime
 import json
 import os
@@ -58,6 +59,18 @@ def build():
     made = {message['target']['name']: message['executable'] for message in map(json.loads, done.stdout.splitlines())
             if message.get('executable')}
     return made['debvisor'], made['figures']
+
+
+@contextlib.contextmanager
+def scratch():
+    """A folder for a while, on a disk: syft passes over memory-backed storage, and whoever runs machines has a disk."""
+    work = tempfile.mkdtemp(dir=ROOT / 'target')
+    try:
+        yield pathlib.Path(work)
+    finally:
+        # Image stores freeze their files where they can.
+        subprocess.run(['chattr', '-R', '-i', work], capture_output=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 # Measuring
@@ -742,8 +755,7 @@ DEBVISOR, FIGURES = build()
 
 def alone(name):
     """One section, printed."""
-    with tempfile.TemporaryDirectory(dir=ROOT / 'target') as work:
-        work = pathlib.Path(work)
+    with scratch() as work:
         if name == 'bills':
             made = bills(work)
             aims, lines = bill_aims(made), bill_lines(made)
@@ -771,13 +783,12 @@ def main():
         many = batch(inputs, signer, count)
         hashed = hashing(work)
         signed = detached(work)
-    # Not in memory-backed storage: syft passes over it, and whoever runs machines has a disk.
-    with tempfile.TemporaryDirectory(dir=ROOT / 'target') as work:
-        made = bills(pathlib.Path(work))
-        stored = images(pathlib.Path(work))
-        written = writes(pathlib.Path(work))
-        fleets = fleet(pathlib.Path(work))
-        loaded = load(pathlib.Path(work))
+    with scratch() as work:
+        made = bills(work)
+        stored = images(work)
+        written = writes(work)
+        fleets = fleet(work)
+        loaded = load(work)
     ran = machines()
     page = document(one, many, hashed, signed, made, stored, ran, written, fleets, loaded, busy)
     print(page)

@@ -176,8 +176,6 @@ class Server:
                 self.child.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
-        # The store froze its images where it could.
-        subprocess.run(['chattr', '-R', '-i', self.folder], capture_output=True)
 
 
 def counted(wrk):

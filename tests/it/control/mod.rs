@@ -10,6 +10,7 @@ mod gate_table;
 mod hashes;
 mod key;
 mod live;
+mod load;
 mod logins;
 mod manners;
 mod metrics;

@@ -88,6 +88,11 @@ impl Remote {
         self.sent(self.http.post(format!("{}{path}", self.base)).json(body), headers).unwrap()
     }
 
+    /// The same where the server may be gone.
+    pub(super) fn try_post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+        self.sent(self.http.post(format!("{}{path}", self.base)).json(body), &[])
+    }
+
     fn sent(&self, mut request: reqwest::RequestBuilder, headers: &[(&str, &str)]) -> reqwest::Result<Answer> {
         for (name, value) in headers {
             request = request.header(*name, *value);
