@@ -206,12 +206,11 @@ async fn describe(store: &Store, nodes: usize, kernel: &Digest) {
 }
 
 async fn running(store: &Store) -> usize {
-    let fleet = store.fleet().await.unwrap();
-    for vm in fleet.values() {
+    let runs = |vm: &Arc<Vm>| {
         assert_eq!(vm.hold, None, "nothing is refused");
-    }
-    let runs = |vm: &&Arc<Vm>| vm.observed.as_ref().is_some_and(|observed| observed.power == ObservedPower::Running);
-    fleet.values().filter(runs).count()
+        vm.observed.as_ref().is_some_and(|observed| observed.power == ObservedPower::Running)
+    };
+    store.fleet(|fleet| fleet.after(None).filter(|vm| runs(vm)).count()).await.unwrap()
 }
 
 fn now() -> jiff::Timestamp {

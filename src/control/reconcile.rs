@@ -27,6 +27,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const LOOKS_AT_AN_END: usize = 16;
 /// Nodes that are asked at the same time what they have, when the control plane comes up.
 const NODES_AT_ONCE: usize = 32;
+/// Machines whose state is written down at the same time then.
+const MACHINES_AT_ONCE: usize = 256;
 /// The pause after a first death; each further one doubles it.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// It grows no longer than this.
@@ -46,8 +48,8 @@ impl Control {
         self.rules_changed().await?;
         self.operations_again().await?;
         let mut machines: HashMap<String, Vec<Arc<Vm>>> = HashMap::new();
-        for vm in self.store().fleet().await?.values() {
-            machines.entry(vm.node.clone()).or_default().push(vm.clone());
+        for vm in self.machines().await? {
+            machines.entry(vm.node.clone()).or_default().push(vm);
         }
         let nodes = self.inner.nodes.values().map(|host| {
             let name = &host.facts.name;
@@ -78,18 +80,31 @@ impl Control {
                 return Ok(());
             }
         };
-        for vm in machines {
-            let now_seen = seen.get(&vm.id).cloned().unwrap_or(Observed::nothing());
+        let nothing = Observed::nothing();
+        let found = machines.iter().map(|vm| async {
+            let now_seen = seen.get(&vm.id).unwrap_or(&nothing).clone();
             if host_came_up {
-                self.after_boot(&vm, now_seen).await?;
-            } else if vm.observed.as_ref() != Some(&now_seen) {
-                self.seen(vm.id, now_seen).await?;
+                self.after_boot(vm, now_seen).await
+            } else if vm.observed.as_ref().unwrap_or(&nothing) != &now_seen {
+                self.seen(vm.id, now_seen).await
+            } else {
+                Ok(())
             }
+        });
+        // Many at once: their records share a commit.
+        let mut found = futures_util::stream::iter(found.collect::<Vec<_>>()).buffer_unordered(MACHINES_AT_ONCE);
+        while let Some(outcome) = found.next().await {
+            outcome?;
         }
         let data = serde_json::json!({ "node": host.facts });
         let deed = Deed::done("node.up", object, "node.up", data);
         self.record(&caller, deed, vec![Change::NodeSeen(Box::new(host.facts.clone()))]).await?;
         Ok(())
+    }
+
+    /// Every machine.
+    async fn machines(&self) -> Result<Vec<Arc<Vm>>, OpError> {
+        Ok(self.store().fleet(|fleet| fleet.after(None).cloned().collect()).await?)
     }
 
     /// Looks again and again until `stop` says so; lets the steps that are under way end.
@@ -121,7 +136,7 @@ impl Control {
         // Taken before anything is read: a step that ends meanwhile makes what is read here old, and a plan of what is
         // old would do it a second time.
         let under_way = lock(&self.inner.busy).clone();
-        let machines: Vec<Arc<Vm>> = self.store().fleet().await?.values().cloned().collect();
+        let machines = self.machines().await?;
         let mut open: HashMap<VmId, Vec<Operation>> = HashMap::new();
         for operation in self.store().operations_open().await? {
             open.entry(operation.vm).or_default().push(operation);

@@ -3,20 +3,66 @@
 //! Before anybody is told that a write is on the disk, the machines that it touched are marked; who reads next reads
 //! those rows again, and only those. So a reader sees every write that was acknowledged before it asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::access::AccessChange;
 use super::{Change, Store, StoreError, Vm};
 use crate::types::vm::VmId;
 
-/// Machines by identity, which is the order in which they were described.
-pub type Fleet = BTreeMap<VmId, Arc<Vm>>;
+/// Every machine, found by identity and by name.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    by_id: BTreeMap<VmId, Arc<Vm>>,
+    by_name: HashMap<String, VmId>,
+}
+
+impl Fleet {
+    /// The machine with this identity.
+    #[must_use]
+    pub fn get(&self, id: VmId) -> Option<&Arc<Vm>> {
+        self.by_id.get(&id)
+    }
+
+    /// The machine with this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Vm>> {
+        self.get(*self.by_name.get(name)?)
+    }
+
+    /// All of them behind this one, in the order in which they were described.
+    pub fn after(&self, id: Option<VmId>) -> impl Iterator<Item = &Arc<Vm>> {
+        let begin = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((begin, Bound::Unbounded)).map(|(_, vm)| vm)
+    }
+
+    fn insert(&mut self, vm: Vm) {
+        self.by_name.insert(vm.spec.name.clone(), vm.id);
+        self.by_id.insert(vm.id, Arc::new(vm));
+    }
+
+    fn remove(&mut self, id: VmId) {
+        let Some(vm) = self.by_id.remove(&id) else { return };
+        // Its name may be another's by now.
+        if self.by_name.get(&vm.spec.name) == Some(&id) {
+            self.by_name.remove(&vm.spec.name);
+        }
+    }
+}
+
+impl FromIterator<Vm> for Fleet {
+    fn from_iter<I: IntoIterator<Item = Vm>>(machines: I) -> Self {
+        let mut fleet = Self::default();
+        machines.into_iter().for_each(|vm| fleet.insert(vm));
+        fleet
+    }
+}
 
 /// What is known of the machines, and of which of them it is out of date.
 #[derive(Debug, Default)]
 pub(super) struct Machines {
-    known: tokio::sync::Mutex<Arc<Fleet>>,
+    known: tokio::sync::Mutex<Fleet>,
     stale: Mutex<Stale>,
 }
 
@@ -59,27 +105,24 @@ const fn touched(change: &Change) -> Option<VmId> {
 }
 
 impl Store {
-    /// Every machine.
+    /// What `look` takes from the fleet. Nobody else looks meanwhile, so it takes little and returns soon.
     ///
     /// # Errors
     /// Where the database cannot be read.
-    pub async fn fleet(&self) -> Result<Arc<Fleet>, StoreError> {
+    pub async fn fleet<T>(&self, look: impl FnOnce(&Fleet) -> T) -> Result<T, StoreError> {
         let mut known = self.machines.known.lock().await;
         let taken = Taken::take(&self.machines);
-        let renewed = match &taken.stale {
-            Some(Stale::Some(stale)) if stale.is_empty() => return Ok(known.clone()),
+        match &taken.stale {
+            Some(Stale::Some(stale)) if stale.is_empty() => {}
             Some(Stale::Some(stale)) => {
                 let again = self.vms_read(stale).await?;
-                let mut fleet = Fleet::clone(&known);
-                fleet.retain(|id, _| !stale.contains(id));
-                fleet.extend(again.into_iter().map(|vm| (vm.id, Arc::new(vm))));
-                fleet
+                stale.iter().for_each(|id| known.remove(*id));
+                again.into_iter().for_each(|vm| known.insert(vm));
             }
-            _ => self.vms_read_all().await?.into_iter().map(|vm| (vm.id, Arc::new(vm))).collect(),
-        };
-        *known = Arc::new(renewed);
+            _ => *known = self.vms_read_all().await?.into_iter().collect(),
+        }
         taken.done();
-        Ok(known.clone())
+        Ok(look(&known))
     }
 }
 

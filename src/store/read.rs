@@ -1,16 +1,16 @@
 //! Questions in, rows out. Lists go by a cursor, so that no answer grows with the table.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
-    Approval, AuditRow, DecisionRow, Event, Idempotency, Operation, OverrideRow, Quarantine, Sight, Store, StoreError,
-    Vm,
+    Approval, AuditRow, DecisionRow, Event, Fleet, Idempotency, Operation, OverrideRow, Quarantine, Sight, Store,
+    StoreError, Vm,
 };
 use crate::types::Digest;
 use crate::types::step::{ImageFacts, NodeFacts};
@@ -33,20 +33,20 @@ impl Store {
     /// # Errors
     /// Where the database cannot be read; so with every question below.
     pub async fn vm(&self, id: VmId) -> Result<Option<Vm>, StoreError> {
-        Ok(self.fleet().await?.get(&id).map(|vm| Vm::clone(vm)))
+        Ok(self.fleet(|fleet| fleet.get(id).cloned()).await?.map(Arc::unwrap_or_clone))
     }
 
     /// The machine with this name.
     pub async fn vm_by_name(&self, name: &str) -> Result<Option<Vm>, StoreError> {
-        Ok(self.fleet().await?.values().find(|vm| vm.spec.name == name).map(|vm| Vm::clone(vm)))
+        Ok(self.fleet(|fleet| fleet.named(name).cloned()).await?.map(Arc::unwrap_or_clone))
     }
 
     /// Machines that are in sight after the cursor, which is an identity, in the order in which they were described.
     pub async fn vms(&self, sight: &Sight, after: Option<VmId>, limit: u32) -> Result<Vec<Vm>, StoreError> {
-        let fleet = self.fleet().await?;
-        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = fleet.range((begin, Bound::Unbounded)).map(|(_, vm)| vm);
-        Ok(behind.filter(|vm| sight.sees(vm)).take(limit as usize).map(|vm| Vm::clone(vm)).collect())
+        let seen = |fleet: &Fleet| -> Vec<Arc<Vm>> {
+            fleet.after(after).filter(|vm| sight.sees(vm)).take(limit as usize).cloned().collect()
+        };
+        Ok(self.fleet(seen).await?.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
     /// These machines, as they are in the database.

@@ -42,6 +42,7 @@ fn a_kill_amid_many_clients_loses_nothing_that_was_acknowledged() {
         server.ok(&["audit", "verify"]);
         let created = server.events("vm.created").len();
         assert_eq!(created, names.len(), "as many events as machines");
+        assert!(server.events("vm.changed").is_empty(), "that a machine never ran is no news after a restart");
     }
 }
 
