@@ -84,6 +84,7 @@ fuzz: ## Run every fuzz target for `seconds=60` each, `jobs=2` at once (nightly 
 docs: ## Rewrite the reference documents that are generated from the code
 	@scripts/needs.sh build
 	DEBVISOR_UPDATE_DOCS=1 cargo test --locked --quiet --test it reference
+	DEBVISOR_UPDATE_DOCS=1 cargo test --locked --quiet --lib matrix
 	$(debug) explain --reference > docs/reference/reason-codes.md
 
 fmt: ## Format the sources

@@ -114,6 +114,21 @@ impl Ending {
     }
 }
 
+impl App {
+    fn new(control: Control, ending: Ending, conduct: Conduct) -> Self {
+        Self {
+            consoles: Arc::default(),
+            seats: Arc::default(),
+            recent: Arc::default(),
+            ending,
+            conduct: Arc::new(conduct),
+            looked: Arc::default(),
+            metrics: metrics::Metrics::new(&control),
+            control,
+        }
+    }
+}
+
 #[derive(OpenApi)]
 #[openapi(info(title = "DebVisor", description = "The control plane of verified virtual machines."))]
 struct Description;
@@ -122,17 +137,8 @@ struct Description;
 pub async fn serve(control: Control, listeners: Listeners, conduct: Conduct, stop: watch::Receiver<bool>) {
     let (held, holder) = watch::channel(());
     let drain = conduct.drain;
-    let app = App {
-        consoles: Arc::default(),
-        ending: Ending { stop: stop.clone(), _held: holder },
-        seats: Arc::default(),
-        recent: Arc::default(),
-        conduct: Arc::new(conduct),
-        looked: Arc::default(),
-        metrics: metrics::Metrics::new(&control),
-        control,
-    };
-    let (router, _) = router(app);
+    let ending = Ending { stop: stop.clone(), _held: holder };
+    let (router, _) = router(App::new(control, ending, conduct));
     listen::accept(listeners, router, stop).await;
     if tokio::time::timeout(drain, held.closed()).await.is_err() {
         tracing::warn!("requests are still under way, and are not waited for any longer");
@@ -247,6 +253,8 @@ pub fn description() -> utoipa::openapi::OpenApi {
     routes().into_openapi()
 }
 
+#[cfg(test)]
+mod matrix_tests;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -18,6 +18,8 @@ use crate::types::{Code, Reason};
 mod condition;
 mod grants;
 pub mod role;
+#[cfg(test)]
+mod tests;
 
 pub use grants::Grants;
 
@@ -256,8 +258,21 @@ impl Control {
         let grants = self.grants().await?;
         let permissions = grants.permissions(role);
         let permissions = permissions.ok_or_else(|| OpError::NotFound(format!("there is no role {role:?}")))?;
-        let all: Vec<Permission> = Permission::ALL.iter().copied().filter(|one| permissions.contains(*one)).collect();
-        self.hand_out_each(caller, &all, scope, &format!("role/{role}")).await
+        self.hand_out_each(caller, &permissions.all(), scope, &format!("role/{role}")).await
+    }
+
+    /// Lets the caller do to somebody what could make them that person, as giving them another password: they must
+    /// hold all that the person holds, where they hold it.
+    ///
+    /// # Errors
+    /// As [`Self::hand_out`].
+    pub async fn stand_over(&self, caller: &Caller, user: Uuid) -> Result<(), OpError> {
+        let grants = self.grants().await?;
+        for (scope, place, permissions) in grants.given(&Holder::User(user)) {
+            let on = (&scope.to_string(), place);
+            self.holds_each(&grants, caller, &permissions.all(), on, &format!("user/{user}")).await?;
+        }
+        Ok(())
     }
 
     /// The same for permissions that are about to be a role, or another person's.
@@ -279,10 +294,24 @@ impl Control {
             Scope::Project(name) => grants.project(name),
         };
         let place = place.ok_or_else(|| OpError::NotFound(format!("there is no {scope}")))?;
+        self.holds_each(&grants, caller, permissions, (&scope.to_string(), &place), object).await
+    }
+
+    /// Refuses whoever does not hold all of this there, for good.
+    async fn holds_each(
+        &self,
+        grants: &Grants,
+        caller: &Caller,
+        permissions: &[Permission],
+        (scope, place): (&str, &Place),
+        object: &str,
+    ) -> Result<(), OpError> {
         let with = Circumstances { for_good: true, ..self.circumstances(caller) };
-        let holds = |permission: Permission| match is_trusted(&caller.subject) {
-            true => in_scope(caller, permission),
-            false => grants.by(&caller.subject, permission, &place, with).next().is_some(),
+        let holds = |permission: Permission| {
+            if is_trusted(&caller.subject) {
+                return in_scope(caller, permission);
+            }
+            grants.by(&caller.subject, permission, place, with).next().is_some()
         };
         let lacking: Vec<&str> =
             permissions.iter().filter(|one| !holds(**one)).map(|permission| permission.as_str()).collect();

@@ -33,6 +33,8 @@ pub mod plan;
 mod plan_tests;
 pub mod reconcile;
 pub mod rules;
+#[cfg(test)]
+pub(crate) mod silent;
 pub mod state;
 pub mod vitals;
 

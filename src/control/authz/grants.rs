@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::role::{Permissions, SHARED, built_in};
 use super::{Place, condition};
 use crate::control::{Control, OpError};
-use crate::store::{Grant, Sight, Store, UserRole};
+use crate::store::{AccessRows, Grant, Sight, Store, UserRole};
 use crate::types::access::{Permission, Subject};
 use crate::types::grant::{Conditions, Holder, Scope};
 
@@ -26,6 +26,8 @@ pub struct Grants {
     tenants: BTreeSet<String>,
     /// Users, with their names.
     names: HashMap<Uuid, String>,
+    /// Users who are not kept out.
+    active: HashSet<Uuid>,
     /// Roles that somebody made.
     roles: HashMap<String, Permissions>,
 }
@@ -59,6 +61,11 @@ impl Grants {
         // Taken before: what changes in between is read once more.
         let generation = store.access_generation();
         let rows = store.access().await?;
+        Ok(Self::of(generation, rows))
+    }
+
+    /// The same out of rows.
+    pub(super) fn of(generation: u64, rows: AccessRows) -> Self {
         let roles: HashMap<String, Permissions> =
             rows.roles.into_iter().map(|role| (role.name, role.permissions.into_iter().collect())).collect();
         let mut grants = Self {
@@ -68,15 +75,15 @@ impl Grants {
             projects: rows.projects.into_iter().collect(),
             tenants: rows.tenants.into_iter().collect(),
             names: HashMap::new(),
+            active: HashSet::new(),
             roles,
         };
-        let mut known = HashSet::new();
         for UserRole { id: user, name, role, disabled, created_at } in rows.users {
             grants.names.insert(user, name);
-            if disabled {
-                continue;
+            // Whoever is kept out, or is not there, may nothing, whatever they were granted.
+            if !disabled {
+                grants.active.insert(user);
             }
-            known.insert(user);
             let Some(role) = role else { continue };
             let permissions = grants.permissions(&role).unwrap_or_default();
             let holder = Holder::User(user);
@@ -106,18 +113,11 @@ impl Grants {
             let permissions = grants.permissions(&grant.role).unwrap_or_default();
             let Some(place) = place else { continue };
             let holder = grant.holder.clone();
-            // Whoever is kept out may nothing, whatever they were granted.
-            let is_known = match &holder {
-                Holder::User(user) => known.contains(user),
-                Holder::Service(_) => true,
-            };
             let held = Arc::new(Held { grant, place, permissions });
             grants.all.insert(held.grant.id, held.clone());
-            if is_known {
-                grants.held.entry(holder).or_default().push(held);
-            }
+            grants.held.entry(holder).or_default().push(held);
         }
-        Ok(grants)
+        grants
     }
 
     /// What a role lets its holders do.
@@ -180,7 +180,9 @@ impl Grants {
         with: Circumstances<'a>,
     ) -> impl Iterator<Item = &'a Held> + 'a {
         let holder = match subject {
-            Subject::User(user) | Subject::Key { user, .. } => Some(Holder::User(*user)),
+            Subject::User(user) | Subject::Key { user, .. } => {
+                self.active.contains(user).then_some(Holder::User(*user))
+            }
             Subject::Service(name) => Some(Holder::Service(name.clone())),
             Subject::Host { .. } | Subject::Node(_) | Subject::System => None,
         };
@@ -195,6 +197,12 @@ impl Grants {
                 condition::hold(conditions, with.now, with.address)
             }
         })
+    }
+
+    /// Everything that somebody was given, whether it counts now or not: the place and the permissions.
+    pub(super) fn given(&self, holder: &Holder) -> impl Iterator<Item = (&Scope, &Place, Permissions)> {
+        let held = self.held.get(holder).into_iter().flatten();
+        held.map(|held| (&held.grant.scope, &held.place, held.permissions))
     }
 
     /// The machines on which somebody holds a permission.

@@ -88,6 +88,11 @@ impl Permissions {
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u64) != 0
     }
+
+    /// Each of them.
+    pub(super) fn all(self) -> Vec<Permission> {
+        Permission::ALL.iter().copied().filter(|permission| self.contains(*permission)).collect()
+    }
 }
 
 impl FromIterator<Permission> for Permissions {

@@ -1,5 +1,6 @@
 //! The control plane: what is kept, what is planned, and what the interface answers; through the real binary.
 
+mod access;
 mod api;
 mod audit;
 mod backup;

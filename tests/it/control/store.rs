@@ -38,7 +38,7 @@ fn machine(number: u128, name: &str) -> Vm {
     }
 }
 
-fn write(action: &str, object: &str, changes: Vec<Change>) -> Write {
+pub(super) fn write(action: &str, object: &str, changes: Vec<Change>) -> Write {
     Write {
         changes,
         audit: AuditRecord {
@@ -55,7 +55,7 @@ fn write(action: &str, object: &str, changes: Vec<Change>) -> Write {
     }
 }
 
-fn create(number: u128, name: &str) -> Write {
+pub(super) fn create(number: u128, name: &str) -> Write {
     write("vm.create", &format!("vm/{name}"), vec![Change::VmCreated(Box::new(machine(number, name)))])
 }
 

@@ -1,0 +1,134 @@
+//! A node that refuses everything, and a control plane over it: for tests of who may what.
+//! Invariant: whatever was allowed ends here, and changes no machine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::link::{ImageList, Link, Pending};
+use super::{Control, Settings};
+use crate::release::admit::quarantine::Entry;
+use crate::store::Store;
+use crate::types::step::{
+    Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Upload,
+    UploadRequest,
+};
+use crate::types::vm::{BootPath, VmId, VmSpec};
+use crate::types::{Clock, Code, Digest, Reason};
+
+/// The time in these tests: a Wednesday, at noon.
+pub(crate) fn noon() -> Timestamp {
+    "2026-11-25T12:00:00Z".parse().unwrap()
+}
+
+/// A control plane with a database in this folder.
+pub(crate) async fn control(dir: &Path) -> Control {
+    let store = Store::open(&dir.join("state.db")).await.unwrap();
+    let settings = Settings {
+        on_quarantine: QuarantineAction::Pause,
+        release_validity: jiff::SignedDuration::from_hours(24),
+    };
+    let (_, revoked) = watch::channel(Arc::default());
+    Control::new(store, vec![Arc::new(Silent)], Clock::new(noon), settings, revoked).await.unwrap()
+}
+
+struct Silent;
+
+fn no<T: Send + 'static>() -> Pending<'static, Result<T, Reason>> {
+    Box::pin(async { Err(Reason::new(Code::UploadUnknown, "this node has nothing")) })
+}
+
+fn never<T: Send + 'static>() -> Pending<'static, Result<T, String>> {
+    Box::pin(async { Err("this node does nothing".to_owned()) })
+}
+
+impl Link for Silent {
+    fn facts(&self) -> Pending<'_, NodeFacts> {
+        Box::pin(async {
+            NodeFacts {
+                name: "node".to_owned(),
+                accelerator: None,
+                accelerator_reason: String::new(),
+                hypervisor: "none".to_owned(),
+                tiers: Vec::new(),
+                cpus: 1,
+                memory_mib: 1,
+                boot_id: "first".to_owned(),
+                policy: String::new(),
+                seen_at: noon(),
+            }
+        })
+    }
+
+    fn observe(&self) -> Pending<'_, Result<Vec<(VmId, Observed)>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn act(&self, _: Order) -> Pending<'_, Ended> {
+        let outcome = Outcome::Failed { message: "this node does nothing".to_owned() };
+        Box::pin(async { Ended { outcome, observed: Observed::nothing(), passage: None } })
+    }
+
+    /// Nothing is refused by the gate: what is refused was not allowed, or no quota had room for it.
+    fn ask(&self, _: VmId, _: u64, path: BootPath, _: VmSpec) -> Pending<'_, Passage> {
+        Box::pin(async move {
+            Passage { path, reasons: Vec::new(), ticket: None, running: None, overridden_by: Vec::new() }
+        })
+    }
+
+    fn rules(&self, _: Vec<Entry>, _: Vec<Vec<u8>>) -> Pending<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn override_check(&self, _: Vec<u8>) -> Pending<'_, Result<(VmId, Timestamp), Reason>> {
+        no()
+    }
+
+    fn upload_begin(&self, _: UploadRequest) -> Pending<'_, Result<Upload, Reason>> {
+        no()
+    }
+
+    fn upload_state(&self, _: Uuid) -> Pending<'_, Result<Upload, Reason>> {
+        no()
+    }
+
+    fn upload_append(&self, _: Uuid, _: u64, _: Vec<u8>) -> Pending<'_, Result<Upload, Reason>> {
+        no()
+    }
+
+    fn upload_finish(&self, _: Uuid, _: Vec<EvidenceFile>) -> Pending<'_, Result<ImageVerdict, Reason>> {
+        no()
+    }
+
+    fn upload_abort(&self, _: Uuid) -> Pending<'_, Result<(), Reason>> {
+        no()
+    }
+
+    fn evidence_put(&self, _: Digest, _: Vec<EvidenceFile>) -> Pending<'_, Result<ImageVerdict, Reason>> {
+        no()
+    }
+
+    fn images(&self) -> Pending<'_, Result<ImageList, Reason>> {
+        Box::pin(async { Ok((Vec::new(), Vec::new())) })
+    }
+
+    fn image_judge(&self, _: Digest, _: bool) -> Pending<'_, Result<ImageVerdict, Reason>> {
+        no()
+    }
+
+    fn image_delete(&self, _: Digest) -> Pending<'_, Result<(), Reason>> {
+        no()
+    }
+
+    fn console(&self, _: VmId) -> Pending<'_, Result<UnixStream, String>> {
+        never()
+    }
+
+    fn console_log(&self, _: VmId, _: usize) -> Pending<'_, Result<Vec<u8>, String>> {
+        never()
+    }
+}
