@@ -269,8 +269,8 @@ impl Control {
     pub async fn stand_over(&self, caller: &Caller, user: Uuid) -> Result<(), OpError> {
         let grants = self.grants().await?;
         for (scope, place, permissions) in grants.given(&Holder::User(user)) {
-            let on = (&scope.to_string(), place);
-            self.holds_each(&grants, caller, &permissions.all(), on, &format!("user/{user}")).await?;
+            let (scope, object) = (scope.to_string(), format!("user/{user}"));
+            self.holds_each(&grants, caller, &permissions.all(), (&scope, place), &object).await?;
         }
         Ok(())
     }

@@ -28,10 +28,8 @@ pub(crate) fn noon() -> Timestamp {
 /// A control plane with a database in this folder.
 pub(crate) async fn control(dir: &Path) -> Control {
     let store = Store::open(&dir.join("state.db")).await.unwrap();
-    let settings = Settings {
-        on_quarantine: QuarantineAction::Pause,
-        release_validity: jiff::SignedDuration::from_hours(24),
-    };
+    let settings =
+        Settings { on_quarantine: QuarantineAction::Pause, release_validity: jiff::SignedDuration::from_hours(24) };
     let (_, revoked) = watch::channel(Arc::default());
     Control::new(store, vec![Arc::new(Silent)], Clock::new(noon), settings, revoked).await.unwrap()
 }

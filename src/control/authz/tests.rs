@@ -112,7 +112,13 @@ prop_compose! {
 }
 
 /// The rules once more, in the words of docs/how-to/access.md.
-fn told(rows: &AccessRows, who: Uuid, permission: Permission, place: &Place, narrowed: Option<&BTreeSet<Permission>>) -> bool {
+fn told(
+    rows: &AccessRows,
+    who: Uuid,
+    permission: Permission,
+    place: &Place,
+    narrowed: Option<&BTreeSet<Permission>>,
+) -> bool {
     if narrowed.is_some_and(|narrowed| !narrowed.contains(&permission)) {
         return false;
     }
@@ -333,7 +339,10 @@ async fn nobody_makes_more_of_what_they_hold() {
     let carol = as_user(known(&control, "carol").await);
     control.grant_create(&system, "user:carol", "granter".to_owned(), "everything", until).await.unwrap();
     control.authorize(&carol, Permission::AccessWrite, &Resource::Everything).await.unwrap();
-    assert_eq!(code(give(&control, &carol, "user:carol", "less", "everything").await.unwrap_err()), "access-escalation");
+    assert_eq!(
+        code(give(&control, &carol, "user:carol", "less", "everything").await.unwrap_err()),
+        "access-escalation"
+    );
 
     // By a key: what it is not for, its holder does not hold with it.
     let scopes = Some([Permission::AccessWrite].into());

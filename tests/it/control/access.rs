@@ -77,7 +77,10 @@ async fn a_name_that_is_given_again_has_none_of_what_was_granted_on_the_one_befo
         created_by: "uid:0".to_owned(),
     };
     let granted = || AccessChange::GrantCreated { grant: grant.clone(), built_in: true };
-    assert!(matches!(store.write(access(granted())).await, Err(StoreError::Missing(_))), "there is no such project yet");
+    assert!(
+        matches!(store.write(access(granted())).await, Err(StoreError::Missing(_))),
+        "there is no such project yet"
+    );
     store.write(access(AccessChange::ProjectCreated(project("web")))).await.unwrap();
     store.write(access(granted())).await.unwrap();
     assert!(matches!(
@@ -102,8 +105,12 @@ fn the_how_to_on_access_does_what_it_says() {
     server.ok(&["project", "create", "web", "--tenant", "acme"]);
     server.ok(&["project", "create", "api", "--tenant", "acme", "--max-cpus", "1"]);
     server.ok(&["vm", "create", "web-1", "--project", "web", "--kernel", "kernel"]);
-    server.refused(&["vm", "create", "big", "--project", "web", "--kernel", "kernel", "--memory", "2G"], "quota-exceeded");
-    server.refused(&["vm", "create", "wide", "--project", "api", "--kernel", "kernel", "--cpus", "2"], "quota-exceeded");
+    server.refused(
+        &["vm", "create", "big", "--project", "web", "--kernel", "kernel", "--memory", "2G"],
+        "quota-exceeded",
+    );
+    server
+        .refused(&["vm", "create", "wide", "--project", "api", "--kernel", "kernel", "--cpus", "2"], "quota-exceeded");
     assert_eq!(server.events("vm.refused").len(), 2, "a quota's no is written down");
     assert!(server.ok(&["tenant", "list"]).contains("1 of 2"));
     assert_eq!(server.vm("web-1")["project"], "web");
@@ -115,7 +122,11 @@ fn the_how_to_on_access_does_what_it_says() {
     assert!(yes.starts_with("yes\n") && yes.contains("developer on project:web"), "{yes}");
     let no = |args: &[&str]| {
         let output = server.cli(args);
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(1), "no\n"), "{args:?}");
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
+            (Some(1), "no\n"),
+            "{args:?}"
+        );
     };
     no(&["access", "can-i", "quarantine.write", "--as", "service:deploy"]);
     no(&["access", "can-i", "vm.power", "--project", "api", "--as", "service:deploy"]);
