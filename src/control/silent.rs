@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::authn::{self, Rate, SealingKey};
 use super::link::{ImageList, Link, Pending};
 use super::{Control, Settings};
 use crate::release::admit::quarantine::Entry;
@@ -28,8 +29,15 @@ pub(crate) fn noon() -> Timestamp {
 /// A control plane with a database in this folder.
 pub(crate) async fn control(dir: &Path) -> Control {
     let store = Store::open(&dir.join("state.db")).await.unwrap();
-    let settings =
-        Settings { on_quarantine: QuarantineAction::Pause, release_validity: jiff::SignedDuration::from_hours(24) };
+    let rate = Rate { limit: 10_000, window_ms: 1_000 };
+    let settings = Settings {
+        authn: authn::Settings {
+            key: SealingKey::open(&dir.join("secrets.key")).unwrap(),
+            limits: authn::Limits { address: rate, subject: rate, login: rate },
+        },
+        on_quarantine: QuarantineAction::Pause,
+        release_validity: jiff::SignedDuration::from_hours(24),
+    };
     let (_, revoked) = watch::channel(Arc::default());
     Control::new(store, vec![Arc::new(Silent)], Clock::new(noon), settings, revoked).await.unwrap()
 }
