@@ -9,10 +9,14 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::audit::Notary;
 use super::authn::{self, Rate, SealingKey};
 use super::link::{ImageList, Link, Pending};
 use super::{Control, Settings};
+use crate::backup::write::Sources;
 use crate::release::admit::quarantine::Entry;
+use crate::release::attest::key::PrivateKey;
+use crate::release::attest::note::NoteSigner;
 use crate::store::Store;
 use crate::types::step::{
     Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Upload,
@@ -29,6 +33,7 @@ pub(crate) fn noon() -> Timestamp {
 /// A control plane with a database in this folder.
 pub(crate) async fn control(dir: &Path) -> Control {
     let store = Store::open(&dir.join("state.db")).await.unwrap();
+    let key = PrivateKey::ephemeral().unwrap();
     let rate = Rate { limit: 10_000, window_ms: 1_000 };
     let settings = Settings {
         authn: authn::Settings {
@@ -37,6 +42,8 @@ pub(crate) async fn control(dir: &Path) -> Control {
         },
         on_quarantine: QuarantineAction::Pause,
         release_validity: jiff::SignedDuration::from_hours(24),
+        audit: Notary::new(NoteSigner::new("debvisor/test/audit", Arc::new(key)).unwrap()),
+        state: Sources::default(),
     };
     let (_, revoked) = watch::channel(Arc::default());
     Control::new(store, vec![Arc::new(Silent)], Clock::new(noon), settings, revoked).await.unwrap()
