@@ -39,6 +39,8 @@ pub(crate) async fn control(dir: &Path) -> Control {
         authn: authn::Settings {
             key: SealingKey::open(&dir.join("secrets.key")).unwrap(),
             limits: authn::Limits { address: rate, subject: rate, login: rate },
+            keys: authn::key::KeySettings::default(),
+            providers: Arc::new(authn::oidc::Providers::new(Vec::new()).unwrap()),
         },
         on_quarantine: QuarantineAction::Pause,
         release_validity: jiff::SignedDuration::from_hours(24),
