@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -16,7 +17,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::access::{Access, TABLE};
-use super::{App, Ending, router};
+use super::{App, Conduct, Ending, router};
 use crate::control::{Caller, Control, silent};
 use crate::store::{AuditRecord, Change, NewEvent, Operation, OperationState, Quota, Sight, User, UserChange, Write};
 use crate::types::access::{Permission, Subject};
@@ -89,7 +90,8 @@ impl World {
         write(&control, Change::OperationPut(Box::new(operation))).await;
         let (stopping, stop) = watch::channel(false);
         let (held, holder) = watch::channel(());
-        let app = App::new(control.clone(), Ending { stop, _held: holder });
+        let conduct = Conduct { drain: Duration::ZERO, least_disk_bytes: 0, metrics_allow: Vec::new() };
+        let app = App::new(control.clone(), Ending { stop, _held: holder }, conduct);
         let router = router(app).0;
         let mut world =
             Self { _dir: dir, _service: (stopping, held), control, router, vm, operation: asked, other: Uuid::nil() };

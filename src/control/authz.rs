@@ -231,13 +231,6 @@ impl Control {
         Ok(shown.map(|(grant, _)| grant.clone()).collect())
     }
 
-    /// The roles that a user was granted, and where.
-    pub(in crate::control) async fn held_by(&self, user: Uuid) -> Result<Vec<(String, Scope)>, OpError> {
-        let grants = self.grants().await?;
-        let held = grants.all().filter(|(grant, _)| grant.holder == Holder::User(user));
-        Ok(held.map(|(grant, _)| (grant.role.clone(), grant.scope.clone())).collect())
-    }
-
     /// What a user who holds something is called.
     ///
     /// # Errors
@@ -266,7 +259,7 @@ impl Control {
     ///
     /// # Errors
     /// As [`Self::hand_out`].
-    pub async fn stand_over(&self, caller: &Caller, user: Uuid) -> Result<(), OpError> {
+    pub(in crate::control) async fn stand_over(&self, caller: &Caller, user: Uuid) -> Result<(), OpError> {
         let grants = self.grants().await?;
         for (scope, place, permissions) in grants.given(&Holder::User(user)) {
             let (scope, object) = (scope.to_string(), format!("user/{user}"));

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use jiff::Timestamp;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -33,7 +35,9 @@ pub(crate) fn noon() -> Timestamp {
 /// A control plane with a database in this folder.
 pub(crate) async fn control(dir: &Path) -> Control {
     let store = Store::open(&dir.join("state.db")).await.unwrap();
-    let key = PrivateKey::ephemeral().unwrap();
+    // Notes are signed with Ed25519; an ephemeral key is another one.
+    let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let key = PrivateKey::from_pkcs8(key.as_ref()).unwrap();
     let rate = Rate { limit: 10_000, window_ms: 1_000 };
     let settings = Settings {
         authn: authn::Settings {
@@ -70,6 +74,7 @@ impl Link for Silent {
                 accelerator_reason: String::new(),
                 hypervisor: "none".to_owned(),
                 tiers: Vec::new(),
+                tiers_absent: Vec::new(),
                 cpus: 1,
                 memory_mib: 1,
                 boot_id: "first".to_owned(),

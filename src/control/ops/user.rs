@@ -184,13 +184,7 @@ impl Control {
     /// Who can log in as somebody can do what they may: it takes all of that.
     async fn become_possible(&self, caller: &Caller, user: &User) -> Result<(), OpError> {
         self.authorize(caller, Permission::AccessWrite, &Resource::Everything).await?;
-        for (role, scope) in self.held_by(user.id).await? {
-            self.hand_out(caller, &role, &scope).await?;
-        }
-        match user.role {
-            Some(role) => self.hand_out(caller, role.as_str(), &Scope::Everything).await,
-            None => Ok(()),
-        }
+        self.stand_over(caller, user.id).await
     }
 
     /// Who may do everything is kept out or removed by such as may too.
