@@ -289,3 +289,58 @@ fn the_verbs_print_a_key_to_stdout_and_nothing_else() {
     assert_eq!(refusal(&server, next.trim()), (401, "key-revoked".to_owned()));
     assert_eq!(with(&server, token.trim(), Method::GET, "/v1/keys", None).0, StatusCode::OK, "only that one");
 }
+
+#[test]
+fn a_key_can_do_what_its_scopes_say_and_never_more_than_its_owner() {
+    let server = Server::simulated();
+    user(&server, "alice", "viewer");
+    user(&server, "root", "admin");
+    let hers = key(&server, "alice", "hers", &json!({ "scopes": ["node.read", "user.write"] }));
+    let token = text(&hers["token"]);
+    let denied = |method: Method, path: &str, body: Option<Value>| {
+        let (status, problem) = with(&server, token, method, path, body);
+        assert_eq!((status.as_u16(), text(&problem["code"])), (403, "access-denied"), "{path}");
+    };
+    assert_eq!(with(&server, token, Method::GET, "/v1/nodes", None).0, StatusCode::OK);
+    // What its owner may not it may not either, whatever its scopes say; and what its owner may is not in its scopes.
+    denied(Method::POST, "/v1/users", Some(json!({ "name": "mallory" })));
+    denied(Method::GET, "/v1/quarantines", None);
+    // An administrator's key is no administrator.
+    let narrow = key(&server, "root", "narrow", &json!({ "scopes": ["node.read"] }));
+    let narrow = text(&narrow["token"]);
+    assert_eq!(with(&server, narrow, Method::GET, "/v1/nodes", None).0, StatusCode::OK);
+    for path in ["/v1/users", "/v1/audit", "/v1/quarantines"] {
+        let (status, problem) = with(&server, narrow, Method::GET, path, None);
+        assert_eq!((status.as_u16(), text(&problem["code"])), (403, "access-denied"), "{path}");
+    }
+    // What is taken from its owner is taken from it.
+    let (status, _, said) = ask(&server, Method::PATCH, "/v1/users/alice", &[], Some(json!({ "role": null })));
+    assert_eq!(status, StatusCode::OK, "{said}");
+    denied(Method::GET, "/v1/nodes", None);
+}
+
+#[test]
+fn somebody_and_a_key_of_theirs_are_one_person() {
+    let server = Server::simulated();
+    user(&server, "alice", "admin");
+    user(&server, "bob", "admin");
+    let scopes = json!({ "scopes": ["quarantine.write", "quarantine.approve", "quarantine.read"] });
+    let (one, two, his) = (
+        key(&server, "alice", "one", &scopes),
+        key(&server, "alice", "two", &scopes),
+        key(&server, "bob", "his", &scopes),
+    );
+    let target = json!({ "target": format!("sha256:{}", "ab".repeat(32)), "why": "test" });
+    let post = |key: &Value, path: &str, body: Option<Value>| {
+        with(&server, text(&key["token"]), Method::POST, path, body)
+    };
+    let (status, added) = post(&one, "/v1/quarantines", Some(target));
+    assert_eq!(status, StatusCode::CREATED, "{added}");
+    let path = format!("/v1/quarantines/{}/release", text(&added["id"]));
+    let (status, asked) = post(&one, &path, Some(json!({ "why": "test", "lasts_seconds": 60 })));
+    assert_eq!(status, StatusCode::CREATED, "{asked}");
+    let path = format!("/v1/approvals/{}/approve", text(&asked["id"]));
+    let (status, problem) = post(&two, &path, None);
+    assert_eq!((status.as_u16(), text(&problem["code"])), (403, "second-person-required"));
+    assert_eq!(post(&his, &path, None).0, StatusCode::OK);
+}
