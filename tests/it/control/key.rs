@@ -331,9 +331,8 @@ fn somebody_and_a_key_of_theirs_are_one_person() {
         key(&server, "bob", "his", &scopes),
     );
     let target = json!({ "target": format!("sha256:{}", "ab".repeat(32)), "why": "test" });
-    let post = |key: &Value, path: &str, body: Option<Value>| {
-        with(&server, text(&key["token"]), Method::POST, path, body)
-    };
+    let post =
+        |key: &Value, path: &str, body: Option<Value>| with(&server, text(&key["token"]), Method::POST, path, body);
     let (status, added) = post(&one, "/v1/quarantines", Some(target));
     assert_eq!(status, StatusCode::CREATED, "{added}");
     let path = format!("/v1/quarantines/{}/release", text(&added["id"]));
