@@ -152,7 +152,7 @@ pub(super) async fn delete(
 }
 
 /// Whether the caller may do something, or, for whoever may see grants there, whether somebody else may. What is not
-/// there may nobody.
+/// there the caller may not; asked of somebody else, it is unknown.
 #[utoipa::path(get, path = "/v1/access/check", tag = "access", params(Question),
     responses((status = 200, body = Verdict), (status = "default", body = Problem)))]
 pub(super) async fn check(

@@ -130,7 +130,11 @@ fn the_how_to_on_access_does_what_it_says() {
     };
     no(&["access", "can-i", "quarantine.write", "--as", "service:deploy"]);
     no(&["access", "can-i", "vm.power", "--project", "api", "--as", "service:deploy"]);
-    no(&["access", "can-i", "vm.power", "--vm", "nobody", "--as", "service:deploy"]);
+    // What is not there may nobody; who asks for somebody else is told that it is not there.
+    no(&["access", "can-i", "vm.power", "--vm", "nobody"]);
+    let unknown = server.cli(&["access", "can-i", "vm.power", "--vm", "nobody", "--as", "service:deploy"]);
+    let told = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(64) && told.contains("there is no virtual machine"), "{told}");
     let watch = ["access", "can-i", "vm.power", "--vm", "web-1", "--as", "service:watch", "--address"];
     server.ok(&[&watch[..], &["10.1.2.3"]].concat());
     no(&[&watch[..], &["11.1.2.3"]].concat());
