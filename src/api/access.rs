@@ -84,6 +84,7 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("GET",    "/v1/nodes/{node}",                        Needs(NodeRead)),
     ("GET",    "/v1/oidc",                                Public),
     ("GET",    "/v1/oidc/{provider}/callback",            Public),
+    ("POST",   "/v1/oidc/{provider}/code",                Public),
     ("GET",    "/v1/oidc/{provider}/start",               Public),
     ("POST",   "/v1/oidc/{provider}/token",               Public),
     ("GET",    "/v1/openapi.json",                        Public),

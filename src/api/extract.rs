@@ -262,6 +262,24 @@ pub(super) struct KeyQuery {
     pub(super) user: Option<String>,
 }
 
+/// For which program a browser logs in; all three of them, or none where it is for the browser itself.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StartQuery {
+    /// The port of 127.0.0.1 at which the program waits.
+    #[serde(default)]
+    #[param(minimum = 1)]
+    pub(super) port: Option<u16>,
+    /// What the program gets back unchanged.
+    #[serde(default)]
+    #[param(min_length = 16, max_length = 128)]
+    pub(super) state: Option<String>,
+    /// The SHA-256 of the program's verifier, in base64url (RFC 7636, S256).
+    #[serde(default)]
+    #[param(min_length = 43, max_length = 43)]
+    pub(super) challenge: Option<String>,
+}
+
 /// What the provider sends a browser back with.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

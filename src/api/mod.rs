@@ -59,7 +59,7 @@ pub use image::{EvidenceUpload, FinishRequest};
 pub use key::{KeyRequest, KeyShown, RotateRequest};
 pub use listen::{Listeners, TlsListener};
 pub use me::{MeView, RotatedView, TotpView};
-pub use oidc::{IdentityRequest, ProviderView, TokenRequest};
+pub use oidc::{CodeRequest, IdentityRequest, ProviderView, TokenRequest};
 pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
 pub use role::{RoleAmendRequest, RoleRequest, RoleView};
 pub use service::ServiceRequest;
@@ -203,6 +203,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(oidc::start))
         .routes(routes!(oidc::callback))
         .routes(routes!(oidc::token))
+        .routes(routes!(oidc::code))
         .routes(routes!(oidc::identities, oidc::link))
         .routes(routes!(oidc::unlink))
         .routes(routes!(service::list, service::create))

@@ -1,5 +1,5 @@
-//! `debvisor login`, `logout` and `whoami`: a password and a code in, a session's token out, which is kept in a file of
-//! this user's alone.
+//! `debvisor login`, `logout` and `whoami`: a password and a code in, or a browser's login at an OpenID provider
+//! ([`oidc`]); a session's token out, which is kept in a file of this user's alone.
 //!
 //! A server that nobody who is trusted vouches for is never believed silently: its key is shown, and somebody says yes,
 //! or it is named on the command line. Invariant: no secret is taken from the command line or shown.
@@ -8,25 +8,28 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use jiff::SignedDuration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::client::server::{Place, Server, address};
+use super::client::server::{Place, Server, address, entry as known};
 use super::client::tls::{Pin, Trust, key_of};
 use super::client::{Client, Connection, print_json};
 use super::context::file::{Entry, Files, name_check};
 use super::{Context, Ended, Failure, Format, UsageError, context};
-use crate::api::MeView;
+use crate::api::{MeView, Problem};
 use crate::config::Secret;
 use crate::release::decision::Decision;
-use crate::types::Code;
+use crate::types::{Code, duration};
+
+mod oidc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The server: https://HOST:PORT
+    /// The server: https://HOST:PORT; the context's without it
     #[arg(value_name = "URL")]
-    url: String,
+    url: Option<String>,
     /// As whom; asked for without it
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -42,6 +45,16 @@ pub(super) struct Args {
     /// Take an API key or a session's token from stdin, in place of a password
     #[arg(long, conflicts_with = "user")]
     token_stdin: bool,
+    /// Log in with a browser at an OpenID provider of the server's; named where there are several
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, require_equals = true,
+        conflicts_with_all = ["user", "token_stdin"])]
+    oidc: Option<Option<String>>,
+    /// Open no browser; the address is shown, for one that is opened by hand
+    #[arg(long, requires = "oidc")]
+    no_browser: bool,
+    /// How long the browser is waited for, as 90s or 15m
+    #[arg(long, value_name = "DURATION", requires = "oidc", default_value = "5m", value_parser = duration::parse)]
+    wait: SignedDuration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,9 +70,8 @@ pub(super) struct WhoamiArgs {
 }
 
 pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
-    let url = address(&args.url)?;
     let files = Files::of(context)?;
-    let name = args.context.clone().unwrap_or_else(|| url.host_str().unwrap_or_default().replace([':', '[', ']'], "-"));
+    let (url, name) = place(&args, &files, context)?;
     name_check(&name)?;
     let server = url.as_str().trim_end_matches('/').to_owned();
     let before = files.contexts()?.contexts.remove(&name).filter(|entry| entry.server == server);
@@ -73,7 +85,17 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     recognise(&url, &mut entry)?;
 
     let client = connect(&entry, None, &name, context)?;
-    let token = if args.token_stdin {
+    let mut vouched = None;
+    let token = if let Some(provider) = args.oidc {
+        let wanted = oidc::Wanted {
+            provider: provider.or_else(|| entry.oidc.clone()),
+            browser: !args.no_browser,
+            wait: args.wait.unsigned_abs(),
+        };
+        let (token, provider) = oidc::log_in(&client, &wanted, context)?;
+        vouched = Some(provider);
+        token
+    } else if args.token_stdin {
         let mut text = String::new();
         std::io::stdin().take(64 * 1024).read_to_string(&mut text).context("cannot read the token from stdin")?;
         Secret::new(text.trim().to_owned())
@@ -91,12 +113,27 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     let client = connect(&entry, Some(token.clone()), &name, context)?;
     let me: MeView = client.get("/v1/me")?;
     entry.user = me.actor.strip_prefix("user:").map(str::to_owned);
-    entry.api_key_file = None;
+    (entry.api_key_file, entry.oidc) = (None, vouched);
     context::keep(&files, &name, entry, Some(token.reveal().to_owned()))?;
     if !context.quiet {
         eprintln!("logged in to {} as {}; the context is {name}", url.as_str().trim_end_matches('/'), me.actor);
     }
     Ok(Ended::Done)
+}
+
+/// The server that is meant, and what its context is called.
+fn place(args: &Args, files: &Files, context: &Context) -> anyhow::Result<(Url, String)> {
+    if let Some(url) = &args.url {
+        let url = address(url)?;
+        let host = || url.host_str().unwrap_or_default().replace([':', '[', ']'], "-");
+        let name = args.context.clone().unwrap_or_else(host);
+        return Ok((url, name));
+    }
+    let contexts = files.contexts()?;
+    let named = args.context.clone().or_else(|| context.environment.context.clone());
+    let nowhere = || UsageError::new("no server is named", "debvisor login https://HOST:PORT");
+    let name = named.or_else(|| contexts.current.clone()).ok_or_else(nowhere)?;
+    Ok((address(&known(&contexts, &name)?.server)?, name))
 }
 
 /// Where a session begins and ends.
@@ -149,7 +186,7 @@ fn recognise(url: &Url, entry: &mut Entry) -> anyhow::Result<()> {
 }
 
 fn connect(entry: &Entry, token: Option<Secret>, name: &str, context: &Context) -> anyhow::Result<Client> {
-    let server = Server { place: entry.place()?, context: Some(name.to_owned()), token, project: None };
+    let server = Server { place: entry.place()?, context: Some(name.to_owned()), token, project: None, oidc: None };
     Client::to(server, None, context)
 }
 
@@ -167,12 +204,15 @@ fn with_password(client: &Client, user: &str) -> anyhow::Result<Secret> {
             Err(problem) if problem.code == Code::TotpRequired.name() && code.is_none() => {
                 code = Some(hidden("one-time code: ")?);
             }
-            Err(problem) => {
-                let hint = problem.hint.unwrap_or_else(|| format!("debvisor explain {}", problem.code));
-                return Err(Failure::new(Decision::Deny, problem.detail, hint).into());
-            }
+            Err(problem) => return Err(refused(&problem)),
         }
     }
+}
+
+/// A "no" to who wants to log in.
+fn refused(problem: &Problem) -> anyhow::Error {
+    let hint = problem.hint.clone().unwrap_or_else(|| format!("debvisor explain {}", problem.code));
+    Failure::new(Decision::Deny, format!("{} ({})", problem.detail, problem.code), hint).into()
 }
 
 pub(super) fn logout(args: &LogoutArgs, context: &Context) -> anyhow::Result<Ended> {

@@ -57,6 +57,8 @@ pub struct Environment {
     pub smtp_password: Option<Secret>,
     /// `SIGSTORE_ID_TOKEN`: an OIDC token that was made for Sigstore, as GitLab and others hand it over.
     pub identity_token: Option<Secret>,
+    /// `DISPLAY`, `WAYLAND_DISPLAY` or `BROWSER` is set: there is a screen that a browser can open on.
+    pub has_screen: bool,
     /// `DEBVISOR_CONTEXT`: the context that says which server is asked, and as whom.
     pub context: Option<String>,
     /// `DEBVISOR_SERVER`: the server that is asked, `https://HOST:PORT` or `unix:PATH`.
@@ -160,6 +162,7 @@ impl Environment {
             webhook_secret: given("DEBVISOR_WEBHOOK_SECRET"),
             smtp_password: given("DEBVISOR_SMTP_PASSWORD"),
             identity_token: secret("SIGSTORE_ID_TOKEN").filter(|token| !token.reveal().is_empty()),
+            has_screen: ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"].into_iter().any(|name| text(name).is_some()),
             context: text("DEBVISOR_CONTEXT"),
             server: text("DEBVISOR_SERVER"),
             ca: path("DEBVISOR_CA"),

@@ -452,7 +452,7 @@ codes! {
         from "docs/how-to/keys.md" fix "log in as the key's owner, or let the key rotate or revoke itself"
     OidcUnreachable "oidc-unreachable" Undecided { "The OpenID provider does not answer, or says what makes no sense." }
         from "OpenID Connect Discovery 1.0" fix "try again later; check issuer in [[oidc]] and that the provider is up"
-    OidcState "oidc-state" Deny { "A browser came back from an OpenID provider with no login of its own, with one that has ended, or too late." }
+    OidcState "oidc-state" Deny { "A browser came back from an OpenID provider, or a program with a code, with no login of its own, with one that has ended, or too late." }
         from "RFC 9700 section 4.7" fix "begin the login again, in one browser, and finish it within ten minutes"
     OidcRefused "oidc-refused" Deny { "The OpenID provider said no: to the person, or to the code that the browser brought." }
         from "RFC 6749 sections 4.1.2.1 and 5.2" fix "begin the login again; where it fails again, look at the provider's log"

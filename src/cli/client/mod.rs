@@ -253,7 +253,7 @@ impl Client {
         let mut hint = problem.hint.unwrap_or_else(|| format!("debvisor explain {}", problem.code));
         match status {
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => UsageError::new(message, hint).into(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::GONE => Failure::new(Decision::Undecided, message, hint).into(),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::GONE | StatusCode::SERVICE_UNAVAILABLE => Failure::new(Decision::Undecided, message, hint).into(),
             StatusCode::UNAUTHORIZED => {
                 if matches!(self.server.place, Place::Https { .. }) {
                     hint = self.server.login();

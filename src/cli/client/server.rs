@@ -23,6 +23,8 @@ pub(in crate::cli) struct Server {
     pub(in crate::cli) token: Option<Secret>,
     /// The project that is meant where none is named.
     pub(in crate::cli) project: Option<String>,
+    /// By which OpenID provider whoever uses it logged in.
+    pub(in crate::cli) oidc: Option<String>,
 }
 
 /// Where a server is.
@@ -64,7 +66,7 @@ impl Server {
     }
 
     const fn at(place: Place) -> Self {
-        Self { place, context: None, token: None, project: None }
+        Self { place, context: None, token: None, project: None, oidc: None }
     }
 
     fn named(context: &Context, name: &str, token: Option<Secret>) -> anyhow::Result<Self> {
@@ -76,7 +78,8 @@ impl Server {
             (None, Some(path)) => Some(secret_of(path)?),
             (None, None) => files.credentials()?.remove(name).map(|kept| Secret::new(kept.token)),
         };
-        Ok(Self { place: entry.place()?, context: Some(name.to_owned()), token, project: entry.project.clone() })
+        let (project, oidc) = (entry.project.clone(), entry.oidc.clone());
+        Ok(Self { place: entry.place()?, context: Some(name.to_owned()), token, project, oidc })
     }
 
     /// As people know it.
@@ -89,9 +92,10 @@ impl Server {
 
     /// How somebody logs in to it.
     pub(in crate::cli) fn login(&self) -> String {
-        match &self.context {
-            Some(context) => format!("debvisor login {} --context {context}", self.told()),
-            None => format!("debvisor login {}", self.told()),
+        match (&self.context, &self.oidc) {
+            (Some(context), Some(provider)) => format!("debvisor login --oidc={provider} --context {context}"),
+            (Some(context), None) => format!("debvisor login {} --context {context}", self.told()),
+            (None, _) => format!("debvisor login {}", self.told()),
         }
     }
 }

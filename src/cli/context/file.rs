@@ -42,6 +42,9 @@ pub(in crate::cli) struct Entry {
     /// Who logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) user: Option<String>,
+    /// By which OpenID provider, where it was by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) oidc: Option<String>,
     /// A file with an API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) api_key_file: Option<PathBuf>,

@@ -184,6 +184,7 @@ fn show(files: &Files, name: Option<String>, context: &Context) -> anyhow::Resul
     line("ca", &path(&entry.ca));
     entry.pins.iter().for_each(|pin| line("pin", pin));
     line("user", entry.user.as_deref().unwrap_or_default());
+    line("oidc", entry.oidc.as_deref().unwrap_or_default());
     line("credential", told.credential);
     line("api key", &path(&entry.api_key_file));
     line("certificate", &path(&entry.certificate));
@@ -203,7 +204,7 @@ fn set(files: &Files, args: SetArgs) -> anyhow::Result<()> {
             if entry.server != server {
                 // What one server was shown is not shown to another, nor is one recognised as the other.
                 credentials.remove(&args.name);
-                (entry.ca, entry.pins, entry.user) = (None, Vec::new(), None);
+                (entry.ca, entry.pins, entry.user, entry.oidc) = (None, Vec::new(), None, None);
             }
             entry.server = server;
         }

@@ -3,7 +3,8 @@
 //! Invariant: nothing that an ID token says is believed before its signature, issuer, audience and times were checked.
 //!
 //! What must come back unchanged (state, nonce, PKCE verifier) goes to the browser in a sealed cookie: whoever begins
-//! logins by the thousand fills no memory here, and a login that another browser began is none of this one's.
+//! logins by the thousand fills no memory here, and a login that another browser began is none of this one's. A browser
+//! can also log in for a program that waits beside it ([`program`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,10 @@ use crate::control::ops::user::user_name;
 use crate::store::{Change, CredentialChange, Identity, SessionKind, User, UserChange};
 use crate::types::access::BuiltinRole;
 use crate::types::{Code, Reason, Secret, limits};
+
+pub mod program;
+
+use program::{Answered, Program};
 
 /// How far the clocks of this host and of a provider may be apart.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
@@ -107,6 +112,8 @@ struct Flow {
     nonce: String,
     verifier: String,
     ends_at: Timestamp,
+    /// For which program, where it is not for the browser itself.
+    program: Option<Program>,
 }
 
 /// A login that has begun.
@@ -116,6 +123,15 @@ pub struct Begun {
     pub url: String,
     /// What it brings back in a cookie.
     pub cookie: String,
+}
+
+/// A login that has ended well, or for a program.
+#[derive(Debug)]
+pub enum Finished {
+    /// The browser is logged in.
+    Browser(Box<Opened>),
+    /// The browser has something for the program that waits beside it.
+    Program(Answered),
 }
 
 /// What the provider sends a browser back with.
@@ -142,6 +158,23 @@ pub(super) struct Vouched {
     claims: serde_json::Map<String, serde_json::Value>,
 }
 
+/// Somebody whom a provider vouches for, with what the configuration makes of its claims.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Person {
+    issuer: String,
+    subject: String,
+    /// What they would be called here.
+    name: Option<String>,
+    /// The roles that the provider gives them; nothing where it has no say.
+    roles: Option<Roles>,
+}
+
+/// The roles that a provider gives somebody.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Roles {
+    built_in: Option<BuiltinRole>,
+}
+
 impl Providers {
     /// What asks these providers. None of them is asked before somebody wants to log in.
     ///
@@ -155,7 +188,7 @@ impl Providers {
         Ok(Self { client, by_name, taken: Mutex::default() })
     }
 
-    /// The providers by name.
+    /// The providers, in the order of their names.
     pub fn all(&self) -> Vec<&ProviderSettings> {
         let mut all: Vec<&ProviderSettings> = self.by_name.values().map(|provider| &provider.settings).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
@@ -307,11 +340,11 @@ struct Expected<'a> {
 }
 
 impl Control {
-    /// Begins a login: where the browser goes, and what it brings back.
+    /// Begins a login, of the browser or for a program: where the browser goes, and what it brings back.
     ///
     /// # Errors
     /// [`OpError::NotFound`] for a name that no provider has, [`OpError::Unavailable`] where it does not answer.
-    pub async fn oidc_begin(&self, name: &str) -> Result<Begun, OpError> {
+    pub async fn oidc_begin(&self, name: &str, program: Option<Program>) -> Result<Begun, OpError> {
         let providers = &self.inner.authn.settings.providers;
         let provider = providers.named(name)?;
         let now = self.now();
@@ -332,6 +365,7 @@ impl Control {
             nonce: nonce.secret().clone(),
             verifier: verifier.into_secret(),
             ends_at: now.saturating_add(LOGIN).unwrap_or(now),
+            program,
         };
         let flow = serde_json::to_vec(&flow).map_err(|error| OpError::Node(error.to_string()))?;
         let sealed =
@@ -339,7 +373,7 @@ impl Control {
         Ok(Begun { url: url.to_string(), cookie: URL_SAFE_NO_PAD.encode(sealed) })
     }
 
-    /// Logs in whom the provider sent back: a session in their browser.
+    /// Logs in whom the provider sent back: a session in their browser, or a code for the program that waits for it.
     ///
     /// # Errors
     /// [`OpError::Unauthenticated`] with the reason, written down as a refusal; [`OpError::Unavailable`] where the
@@ -351,10 +385,21 @@ impl Control {
         cookie: Option<&str>,
         before: Option<Secret>,
         from: &Origin,
-    ) -> Result<Opened, OpError> {
+    ) -> Result<Finished, OpError> {
         self.login_rate(from.address.map(network))?;
-        let vouched = self.oidc_returned(name, returned, cookie).await;
-        self.oidc_login(name, vouched, SessionKind::Browser, before, from).await
+        let flow = match self.oidc_flow(name, &returned, cookie) {
+            Ok(flow) => flow,
+            Err(error) => return Err(self.oidc_refused(name, error, from).await),
+        };
+        let program = flow.program.clone();
+        let vouched = self.oidc_returned(name, returned, flow).await;
+        match program {
+            None => self
+                .oidc_login(name, vouched, SessionKind::Browser, before, from)
+                .await
+                .map(|it| Finished::Browser(Box::new(it))),
+            Some(program) => self.oidc_answer(name, program, vouched, from).await.map(Finished::Program),
+        }
     }
 
     /// Logs in whose ID token a program brings: a session whose token the program carries.
@@ -370,39 +415,38 @@ impl Control {
     async fn oidc_login(
         &self,
         name: &str,
-        vouched: Result<Vouched, OpError>,
+        person: Result<Person, OpError>,
         kind: SessionKind,
         before: Option<Secret>,
         from: &Origin,
     ) -> Result<Opened, OpError> {
-        let known = match vouched {
-            Ok(vouched) => self.oidc_user(name, &vouched, from).await,
+        let known = match person {
+            Ok(person) => self.oidc_user(name, &person, from).await,
             Err(error) => Err(error),
         };
         let (user, changes) = match known {
             Ok(known) => known,
-            Err(OpError::Unauthenticated(reason)) => {
-                let object = format!("oidc/{name}");
-                self.record_stranger("session.open", object, "session.refused", &reason, from).await?;
-                return Err(denied(*reason));
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.oidc_refused(name, error, from).await),
         };
         let attempt = Attempt { user: user.name.clone(), password: Secret::default(), code: None, kind, before };
         self.session_open(&user, &attempt, "oidc".to_owned(), changes, from).await
     }
 
+    /// Writes a "no" down, and hands it on.
+    async fn oidc_refused(&self, name: &str, error: OpError, from: &Origin) -> OpError {
+        let OpError::Unauthenticated(reason) = &error else { return error };
+        let object = format!("oidc/{name}");
+        match self.record_stranger("session.open", object, "session.refused", reason, from).await {
+            Ok(()) => error,
+            Err(failed) => failed,
+        }
+    }
+
     /// Who that is here, and what the provider changes of them: the one who is linked, or a new one.
-    async fn oidc_user(
-        &self,
-        name: &str,
-        vouched: &Vouched,
-        from: &Origin,
-    ) -> Result<(User, Vec<UserChange>), OpError> {
+    async fn oidc_user(&self, name: &str, person: &Person, from: &Origin) -> Result<(User, Vec<UserChange>), OpError> {
         let settings = &self.inner.authn.settings.providers.named(name)?.settings;
-        vouched.permitted(settings).map_err(denied)?;
-        let role = vouched.role(settings);
-        if let Some(identity) = self.store().identity_of(&vouched.issuer, &vouched.subject).await? {
+        let role = person.roles.as_ref().map(|roles| roles.built_in);
+        if let Some(identity) = self.store().identity_of(&person.issuer, &person.subject).await? {
             let user = self.store().user(identity.user).await?.filter(|user| !user.disabled);
             let kept_out = || denied(Reason::new(Code::OidcUserUnknown, "the user who is linked may not log in"));
             let user = user.ok_or_else(kept_out)?;
@@ -415,16 +459,16 @@ impl Control {
             });
             return Ok((user, changes.into_iter().collect()));
         }
-        let subject = &vouched.subject;
+        let subject = &person.subject;
         if !settings.auto_create {
-            let message = format!("nobody here is linked with {subject:?} of {}", vouched.issuer);
+            let message = format!("nobody here is linked with {subject:?} of {}", person.issuer);
             return Err(denied(Reason::new(Code::OidcUserUnknown, message)));
         }
         let unnamed = |why: String| denied(Reason::new(Code::OidcUserName, why));
-        let Some(called) = vouched.name(settings) else {
+        let Some(called) = &person.name else {
             return Err(unnamed(format!("the provider does not say {} of {subject:?}", settings.user_claim)));
         };
-        let called = user_name(&called).map_err(|reason| unnamed(reason.message))?;
+        let called = user_name(called).map_err(|reason| unnamed(reason.message))?;
         let now = self.now();
         let actor = format!("oidc:{name}");
         let user = User {
@@ -442,7 +486,7 @@ impl Control {
         };
         let identity = Identity {
             id: Uuid::now_v7(),
-            issuer: vouched.issuer.clone(),
+            issuer: person.issuer.clone(),
             subject: subject.clone(),
             user: user.id,
             created_at: now,
@@ -520,22 +564,27 @@ impl Control {
         self.inner.authn.settings.providers.all()
     }
 
-    /// Who came back from the provider.
-    async fn oidc_returned(&self, name: &str, returned: Returned, cookie: Option<&str>) -> Result<Vouched, OpError> {
-        let providers = &self.inner.authn.settings.providers;
-        let provider = providers.named(name)?;
-        let now = self.now();
-        let flow = cookie.and_then(|cookie| self.oidc_flow(cookie));
-        let flow = flow.filter(|flow| flow.provider == name && flow.ends_at > now);
-        let no_login = |why: &str| denied(Reason::new(Code::OidcState, why));
+    /// The login that an answer of the provider belongs to.
+    fn oidc_flow(&self, name: &str, returned: &Returned, cookie: Option<&str>) -> Result<Flow, OpError> {
+        let provider = self.inner.authn.settings.providers.named(name)?;
+        let flow = cookie.and_then(|cookie| self.oidc_opened(cookie));
+        let flow = flow.filter(|flow| flow.provider == name && flow.ends_at > self.now());
         let Some(flow) = flow else { return Err(no_login("this browser has begun no login, or it took too long")) };
         if returned.state.as_deref() != Some(flow.state.as_str()) {
             return Err(no_login("the provider's answer belongs to another login"));
         }
         // Another provider's answer to our question, or an answer to another provider's (RFC 9207).
-        if returned.iss.is_some_and(|issuer| issuer != **provider.settings.issuer) {
+        if returned.iss.as_ref().is_some_and(|issuer| *issuer != **provider.settings.issuer) {
             return Err(denied(Reason::new(Code::OidcIssuer, "the answer names another issuer")));
         }
+        Ok(flow)
+    }
+
+    /// Who came back from the provider.
+    async fn oidc_returned(&self, name: &str, returned: Returned, flow: Flow) -> Result<Person, OpError> {
+        let providers = &self.inner.authn.settings.providers;
+        let provider = providers.named(name)?;
+        let now = self.now();
         if let Some(error) = returned.error {
             let error: String = error.chars().filter(char::is_ascii_graphic).take(64).collect();
             return Err(denied(Reason::new(Code::OidcRefused, format!("the provider said no: {error}"))));
@@ -563,11 +612,11 @@ impl Control {
             let more = providers.client.user_info(&metadata, &access).await;
             vouched.add(more.map_err(|error| unavailable(unreachable(error.to_string())))?).map_err(denied)?;
         }
-        Ok(vouched)
+        vouched.person(settings).map_err(denied)
     }
 
     /// Who an ID token is of, that a program brings. It is taken once.
-    async fn oidc_brought(&self, name: &str, token: &str) -> Result<Vouched, OpError> {
+    async fn oidc_brought(&self, name: &str, token: &str) -> Result<Person, OpError> {
         let providers = &self.inner.authn.settings.providers;
         let provider = providers.named(name)?;
         let malformed = |why: &str| denied(Reason::new(Code::OidcTokenMalformed, why));
@@ -584,10 +633,10 @@ impl Control {
         if !providers.take(signed, until, now) {
             return Err(denied(Reason::new(Code::OidcReplayed, "this ID token has opened a session already")));
         }
-        Ok(vouched)
+        vouched.person(&provider.settings).map_err(denied)
     }
 
-    fn oidc_flow(&self, cookie: &str) -> Option<Flow> {
+    fn oidc_opened(&self, cookie: &str) -> Option<Flow> {
         let sealed = URL_SAFE_NO_PAD.decode(cookie).ok()?;
         let opened = self.inner.authn.settings.key.open_sealed(PURPOSE, &sealed).ok()?;
         serde_json::from_slice(&opened).ok()
@@ -613,6 +662,13 @@ impl Vouched {
             self.claims.entry(claim).or_insert(value);
         }
         Ok(())
+    }
+
+    /// Who that would be here, where the provider may vouch for them.
+    fn person(&self, settings: &ProviderSettings) -> Result<Person, Reason> {
+        self.permitted(settings)?;
+        let (issuer, subject) = (self.issuer.clone(), self.subject.clone());
+        Ok(Person { issuer, subject, name: self.name(settings), roles: self.roles(settings) })
     }
 
     /// A claim that is a text.
@@ -646,11 +702,12 @@ impl Vouched {
             "email" => self.verified_email(),
             claim => self.text(claim),
         };
-        claimed.map(str::to_lowercase)
+        // Longer than any name, and no longer than can be told why it is none.
+        claimed.map(|claimed| claimed.chars().take(4 * limits::USER_NAME_BYTES).collect::<String>().to_lowercase())
     }
 
-    /// The role that the provider gives them: the highest of all that fit. Nothing where the provider does not say.
-    fn role(&self, settings: &ProviderSettings) -> Option<Option<BuiltinRole>> {
+    /// The role that the provider gives them: the highest of all that fit. Nothing where the provider has no say.
+    fn roles(&self, settings: &ProviderSettings) -> Option<Roles> {
         let claim = settings.role_claim.as_ref()?;
         let values: Vec<&str> = match self.claims.get(claim) {
             Some(serde_json::Value::String(one)) => vec![one],
@@ -658,7 +715,7 @@ impl Vouched {
             _ => Vec::new(),
         };
         // The first in the order of the roles is the one that may most.
-        Some(values.iter().filter_map(|value| settings.roles.get(*value)).min().copied())
+        Some(Roles { built_in: values.iter().filter_map(|value| settings.roles.get(*value)).min().copied() })
     }
 }
 
@@ -672,6 +729,10 @@ fn claims_of(token: &CoreIdToken) -> Result<serde_json::Map<String, serde_json::
 
 fn unreachable(message: String) -> Reason {
     Reason::new(Code::OidcUnreachable, message)
+}
+
+fn no_login(why: &str) -> OpError {
+    denied(Reason::new(Code::OidcState, why))
 }
 
 fn denied(reason: Reason) -> OpError {

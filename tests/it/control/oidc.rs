@@ -16,6 +16,8 @@ use url::Url;
 use super::api::ask;
 use super::server::Server;
 
+mod login;
+
 /// The provider. It is killed when this is dropped.
 struct Provider {
     keys: tempfile::TempDir,
@@ -49,7 +51,14 @@ impl Provider {
 
     /// A server at which people log in by this provider, under three names.
     fn server(&self) -> Server {
-        let mut server = Server::prepared("kind = \"simulated\"", "");
+        let mut server = self.prepared();
+        server.up(None);
+        server
+    }
+
+    /// The same, not up yet.
+    fn prepared(&self) -> Server {
+        let server = Server::prepared("kind = \"simulated\"", "");
         let secret = |name: &str, secret: &str| std::fs::write(server.dir.path().join(name), secret).unwrap();
         secret("test.secret", "the-secret-of-the-client\n");
         secret("closed.secret", "another-secret-of-a-client\n");
@@ -65,7 +74,6 @@ impl Provider {
              client-secret-file = \"closed.secret\"\n\
              redirect-url = \"https://debvisor.test/v1/oidc/closed/callback\"\n"
         ));
-        server.up(None);
         server
     }
 
@@ -128,6 +136,7 @@ struct Answer {
     status: StatusCode,
     location: Option<String>,
     cookies: Vec<String>,
+    policy: String,
     body: String,
 }
 
@@ -170,7 +179,8 @@ impl<'a> Browser<'a> {
                 answer.headers().get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
             };
             let (status, location, cookies) = (answer.status(), of("location").pop(), of("set-cookie"));
-            Answer { status, location, cookies, body: answer.text().await.unwrap() }
+            let policy = of("content-security-policy").concat();
+            Answer { status, location, cookies, policy, body: answer.text().await.unwrap() }
         });
         for cookie in &answer.cookies {
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();

@@ -22,11 +22,11 @@ fn pin(server: &Server) -> String {
     format!("sha256:{}", text.split_whitespace().next().unwrap())
 }
 
-fn authority(server: &Server) -> PathBuf {
+pub(super) fn authority(server: &Server) -> PathBuf {
     server.state().join("tls/ca.crt")
 }
 
-fn told(output: &Output) -> String {
+pub(super) fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

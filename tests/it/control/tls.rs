@@ -27,7 +27,7 @@ pub(super) fn listening(lines: &str, files: &[(&str, &str)]) -> (Server, SocketA
 }
 
 /// A port that nobody listens at.
-fn free() -> SocketAddr {
+pub(super) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
