@@ -235,6 +235,11 @@ async fn serve<H: Hypervisor>(
         .await
         .map_err(|error| anyhow::anyhow!("the node does not come up: {error}"))?;
     let control = Control::new(store, vec![Arc::new(Local(agent))], clock, settings, revoked).await?;
+    for (provider, role) in control.oidc_roles_missing().await? {
+        tracing::warn!(
+            "the provider {provider} gives the role {role:?}, and there is none: who has it there is refused"
+        );
+    }
     control.come_up().await.context("the state cannot be brought into line with the node")?;
     let (tls, shown, keeper) = match plan.config.listen.address {
         None => (None, None, None),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
-use crate::types::access::BuiltinRole;
+use crate::types::grant::is_label;
 use crate::types::limits;
 
 /// How long API keys last.
@@ -51,9 +51,9 @@ pub struct OidcConfig {
     /// The claim whose values give roles; where it is named, it alone says which built-in role somebody has.
     #[serde(default)]
     pub role_claim: Option<String>,
-    /// The roles by the values of that claim.
-    #[serde(default)]
-    pub roles: BTreeMap<String, BuiltinRole>,
+    /// The roles by the values of that claim: built-in ones, and those that somebody made.
+    #[serde(default, deserialize_with = "roles")]
+    pub roles: BTreeMap<String, String>,
     /// Domains of verified e-mail addresses that are let in; all of them where none is named.
     #[serde(default)]
     pub domains: Vec<String>,
@@ -85,6 +85,17 @@ fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
         return Ok(name);
     }
     Err(de::Error::custom(format!("{name:?} is no name: write lower-case letters, digits and hyphens")))
+}
+
+/// Whether there is such a role, only the database knows, and that is another one tomorrow.
+fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let roles = BTreeMap::<String, String>::deserialize(deserializer)?;
+    match roles.values().find(|role| !is_label(role)) {
+        None => Ok(roles),
+        Some(role) => Err(de::Error::custom(format!(
+            "{role:?} is no name for a role: write admin, operator, developer, viewer, or the name of one that was made"
+        ))),
+    }
 }
 
 /// An address whose traffic nobody else reads: by TLS, or on this very machine.

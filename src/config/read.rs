@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize as _, Serialize};
-use toml::Value;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Value};
 
-use super::ServerConfig;
 use super::keys::{Form, KEYS, Key, nearest};
+use super::{OidcConfig, ServerConfig};
 
 /// What is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -173,6 +173,15 @@ impl Reader {
             let line = line_of(at.text, name.span().start);
             match (key(&path), value.get_ref()) {
                 (Some(key), _) if key.form == Form::Elsewhere => {}
+                (Some(key), DeValue::Array(items)) if key.form == Form::Section => {
+                    let wrong: Vec<(usize, String)> =
+                        items.iter().filter_map(|item| fault_of(key, item, at.text)).collect();
+                    for (line, message) in wrong {
+                        self.fault(Some(line), key.path, message, None);
+                    }
+                    let outcome = plain(value.get_ref());
+                    self.keep(key, outcome, Some(line), &self.name.clone(), Source::File(line));
+                }
                 (Some(key), value) => {
                     let outcome = plain(value).and_then(|value| checked(key.form, value, at.folder));
                     self.keep(key, outcome, Some(line), &self.name.clone(), Source::File(line));
@@ -305,6 +314,17 @@ fn is_table(path: &str) -> bool {
 
 fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// What is wrong with one of a list of tables, and in which line: its own type says so.
+fn fault_of(key: &Key, item: &Spanned<DeValue<'_>>, text: &str) -> Option<(usize, String)> {
+    let read = ValueDeserializer::from(item.clone());
+    let error = match key.path {
+        "oidc" => OidcConfig::deserialize(read).err()?,
+        _ => return None,
+    };
+    let at = error.span().unwrap_or_else(|| item.span()).start;
+    Some((line_of(text, at), error.message().to_owned()))
 }
 
 /// A value without its places.
@@ -488,6 +508,29 @@ mod tests {
         // And a key without its certificate.
         assert!(told.iter().any(|fault| fault.contains("without `listen.certificate`")), "{told:#?}");
         assert_eq!(told.len(), 11, "{told:#?}");
+    }
+
+    #[test]
+    fn each_fault_of_a_list_of_tables_is_told_with_the_line_of_its_own() {
+        let table = |name: &str, more: &str| {
+            format!(
+                "[[oidc]]\nname = \"{name}\"\nissuer = \"https://id.example\"\nclient-id = \"d\"\n\
+                 redirect-url = \"https://d.example/v1/oidc/{name}/callback\"\n{more}\n"
+            )
+        };
+        let text = [
+            table("good", "roles = { ops = \"night-watch\", staff = \"viewer\" }"),
+            table("one", "roles = { ops = \"Night Watch\" }"),
+            table("other", "scope = [\"email\"]"),
+        ]
+        .concat();
+        let told = faults(&text);
+        assert!(
+            told[0].starts_with("/nowhere/debvisor.toml:12: oidc: \"Night Watch\" is no name for a role"),
+            "{told:?}"
+        );
+        assert!(told[1].starts_with("/nowhere/debvisor.toml:18: oidc: ") && told[1].contains("`scope`"), "{told:?}");
+        assert_eq!(told.len(), 2, "{told:?}");
     }
 
     #[test]

@@ -231,6 +231,13 @@ impl Control {
         Ok(shown.map(|(grant, _)| grant.clone()).collect())
     }
 
+    /// What this one granted a user, in the order in which it was made.
+    pub(in crate::control) async fn granted_by(&self, user: Uuid, actor: &str) -> Result<Vec<Grant>, OpError> {
+        let grants = self.grants().await?;
+        let of = |grant: &Grant| grant.holder == Holder::User(user) && grant.created_by == actor;
+        Ok(grants.all().map(|(grant, _)| grant).filter(|grant| of(grant)).cloned().collect())
+    }
+
     /// What a user who holds something is called.
     ///
     /// # Errors

@@ -480,6 +480,8 @@ codes! {
         from "docs/how-to/keys.md" fix "have an administrator link you: debvisor identity link"
     OidcUserName "oidc-user-name" Deny { "A user cannot be made of this person of the OpenID provider: the name is taken, or is none." }
         from "docs/how-to/keys.md" fix "have an administrator link you with your user: debvisor identity link"
+    OidcRoleUnknown "oidc-role-unknown" Deny { "The OpenID provider gives this person a role that is not there." }
+        from "docs/how-to/keys.md" fix "make the role: debvisor role create; or mend roles in [[oidc]]"
     ServiceUnknown "service-unknown" Deny { "No service is known by the certificate that was shown." }
         from "docs/how-to/keys.md" fix "register it: debvisor service create NAME --mark ..., with the mark that the message names"
     ServiceExpired "service-expired" Deny { "The certificate's own time is over, or has not come." }

@@ -8,6 +8,7 @@ use openidconnect::{IssuerUrl, RedirectUrl};
 
 use crate::cli::UsageError;
 use crate::config::OidcConfig;
+use crate::control::authn::oidc::roles::GivenRole;
 use crate::control::authn::oidc::{ProviderSettings, Providers};
 use crate::release::artifact;
 use crate::types::{Secret, limits};
@@ -39,7 +40,11 @@ pub(super) fn providers(configured: &[OidcConfig], folder: &Path) -> anyhow::Res
             scopes: one.scopes.iter().filter(|scope| *scope != "openid").cloned().collect(),
             user_claim: one.user_claim.clone(),
             role_claim: one.role_claim.clone(),
-            roles: one.roles.iter().map(|(value, role)| (value.clone(), *role)).collect::<HashMap<_, _>>(),
+            roles: one
+                .roles
+                .iter()
+                .map(|(value, role)| (value.clone(), GivenRole::of(role)))
+                .collect::<HashMap<_, _>>(),
             domains: one.domains.clone(),
             auto_create: one.auto_create,
         });

@@ -29,12 +29,13 @@ use super::{Attempt, Opened, Origin, network, stranger};
 use crate::clients::openid::{Client, OpenId, OpenIdError};
 use crate::control::ops::user::user_name;
 use crate::store::{Change, CredentialChange, Identity, SessionKind, User, UserChange};
-use crate::types::access::BuiltinRole;
 use crate::types::{Code, Reason, Secret, limits};
 
 pub mod program;
+pub mod roles;
 
 use program::{Answered, Program};
+use roles::{GivenRole, Roles};
 
 /// How far the clocks of this host and of a provider may be apart.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
@@ -73,7 +74,7 @@ pub struct ProviderSettings {
     /// Which values of which claim give which role on everything; where there are any, they alone say it.
     pub role_claim: Option<String>,
     /// The roles by the values of that claim.
-    pub roles: HashMap<String, BuiltinRole>,
+    pub roles: HashMap<String, GivenRole>,
     /// Only people with a verified e-mail address of these domains; anybody whom the provider knows where none is named.
     pub domains: Vec<String>,
     /// Whether who is not known yet becomes a user.
@@ -167,12 +168,6 @@ struct Person {
     name: Option<String>,
     /// The roles that the provider gives them; nothing where it has no say.
     roles: Option<Roles>,
-}
-
-/// The roles that a provider gives somebody.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Roles {
-    built_in: Option<BuiltinRole>,
 }
 
 impl Providers {
@@ -421,13 +416,16 @@ impl Control {
         from: &Origin,
     ) -> Result<Opened, OpError> {
         let known = match person {
-            Ok(person) => self.oidc_user(name, &person, from).await,
+            Ok(person) => self.oidc_user(name, &person, from).await.map(|known| (known, person.roles)),
             Err(error) => Err(error),
         };
-        let (user, changes) = match known {
+        let ((user, changes), roles) = match known {
             Ok(known) => known,
             Err(error) => return Err(self.oidc_refused(name, error, from).await),
         };
+        if let Some(roles) = roles {
+            self.oidc_roles_given(name, &user, &roles, from).await?;
+        }
         let attempt = Attempt { user: user.name.clone(), password: Secret::default(), code: None, kind, before };
         self.session_open(&user, &attempt, "oidc".to_owned(), changes, from).await
     }
@@ -445,6 +443,9 @@ impl Control {
     /// Who that is here, and what the provider changes of them: the one who is linked, or a new one.
     async fn oidc_user(&self, name: &str, person: &Person, from: &Origin) -> Result<(User, Vec<UserChange>), OpError> {
         let settings = &self.inner.authn.settings.providers.named(name)?.settings;
+        if let Some(roles) = &person.roles {
+            self.oidc_roles_known(name, roles).await?;
+        }
         let role = person.roles.as_ref().map(|roles| roles.built_in);
         if let Some(identity) = self.store().identity_of(&person.issuer, &person.subject).await? {
             let user = self.store().user(identity.user).await?.filter(|user| !user.disabled);
@@ -706,7 +707,7 @@ impl Vouched {
         claimed.map(|claimed| claimed.chars().take(4 * limits::USER_NAME_BYTES).collect::<String>().to_lowercase())
     }
 
-    /// The role that the provider gives them: the highest of all that fit. Nothing where the provider has no say.
+    /// The roles that the provider gives them. Nothing where it has no say.
     fn roles(&self, settings: &ProviderSettings) -> Option<Roles> {
         let claim = settings.role_claim.as_ref()?;
         let values: Vec<&str> = match self.claims.get(claim) {
@@ -714,8 +715,7 @@ impl Vouched {
             Some(serde_json::Value::Array(many)) => many.iter().filter_map(serde_json::Value::as_str).collect(),
             _ => Vec::new(),
         };
-        // The first in the order of the roles is the one that may most.
-        Some(Roles { built_in: values.iter().filter_map(|value| settings.roles.get(*value)).min().copied() })
+        Some(values.iter().filter_map(|value| settings.roles.get(*value)).collect())
     }
 }
 

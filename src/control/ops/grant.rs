@@ -167,7 +167,8 @@ impl Control {
     }
 }
 
-fn told(grant: &Grant) -> serde_json::Value {
+/// A grant, as records and events tell of it.
+pub(in crate::control) fn told(grant: &Grant) -> serde_json::Value {
     serde_json::json!({
         "holder": grant.holder, "role": grant.role, "scope": grant.scope, "conditions": grant.conditions
     })

@@ -67,7 +67,7 @@ impl Provider {
             "[[oidc]]\nname = \"test\"\nissuer = \"{issuer}\"\nclient-id = \"debvisor\"\n\
              client-secret-file = \"test.secret\"\nredirect-url = \"https://debvisor.test/v1/oidc/test/callback\"\n\
              scopes = [\"profile\", \"email\", \"groups\"]\nrole-claim = \"groups\"\n\
-             roles = {{ staff = \"viewer\", admins = \"admin\" }}\ndomains = [\"example.test\"]\nauto-create = true\n\
+             roles = {{ staff = \"viewer\", admins = \"admin\", ops = \"night-watch\", retired = \"gone\" }}\ndomains = [\"example.test\"]\nauto-create = true\n\
              [[oidc]]\nname = \"es\"\nissuer = \"{issuer}\"\nclient-id = \"public\"\n\
              redirect-url = \"https://debvisor.test/v1/oidc/es/callback\"\nauto-create = true\n\
              [[oidc]]\nname = \"closed\"\nissuer = \"{issuer}\"\nclient-id = \"closed\"\n\
@@ -320,6 +320,51 @@ fn a_person_logs_in_by_the_providers_pages_and_becomes_a_user_with_the_role_of_t
 }
 
 #[test]
+fn a_role_that_somebody_made_is_granted_by_the_provider_for_as_long_as_it_gives_it() {
+    let provider = Provider::start();
+    let server = provider.server();
+    assert!(server.log().contains("\"night-watch\"") && server.log().contains("\"gone\""), "{}", server.log());
+    // Before there is such a role nobody is let in with less than they were given.
+    let mut oscar = Browser::new(&server);
+    let refused = oscar.login("test", "oscar");
+    assert_eq!(code(&refused), denied("oidc-role-unknown"));
+    assert!(refused.body.contains("night-watch"), "{}", refused.body);
+    assert_eq!(server.events("session.refused")[0]["data"]["reasons"][0]["code"], "oidc-role-unknown");
+    assert!(!server.ok(&["user", "list"]).contains("oscar"), "nor does anybody become a user");
+    server.ok(&["role", "create", "night-watch", "--permission", "vm.read,vm.power"]);
+    let mut rita = Browser::new(&server);
+    assert_eq!(code(&rita.login("test", "rita")), denied("oidc-role-unknown"), "this one is still not there");
+
+    assert_eq!(oscar.login("test", "oscar").status, StatusCode::SEE_OTHER);
+    assert_eq!(oscar.me()["role"], "viewer", "the built-in one as well");
+    let grants = || server.json(&["grant", "list"]);
+    let given = grants();
+    assert_eq!(given.as_array().unwrap().len(), 1, "{given}");
+    let one = &given[0];
+    assert_eq!((&one["role"], &one["scope"]), (&json!("night-watch"), &json!("everything")), "{given}");
+    assert_eq!(one["created_by"], "oidc:test", "{given}");
+    let may = |what: &str| server.cli(&["access", "can-i", what, "--as", "user:oscar"]).status.code();
+    assert_eq!((may("vm.power"), may("vm.create")), (Some(0), Some(1)));
+    // Once more: nothing is given twice. What somebody gives here is not the provider's.
+    assert_eq!(oscar.login("test", "oscar").status, StatusCode::SEE_OTHER);
+    assert_eq!(grants().as_array().unwrap().len(), 1);
+    server.ok(&["grant", "create", "user:oscar", "night-watch", "--project", "default"]);
+    server.refused(&["role", "delete", "night-watch"], "is granted to somebody");
+
+    // Another group at the provider: at the next login what it gave is taken back, and nothing else.
+    std::fs::write(provider.keys.path().join("groups.json"), r#"{"oscar": ["staff"]}"#).unwrap();
+    assert_eq!(may("vm.power"), Some(0), "until then it is as it was");
+    assert_eq!(oscar.login("test", "oscar").status, StatusCode::SEE_OTHER);
+    let kept = grants();
+    assert_eq!(kept.as_array().unwrap().len(), 1, "{kept}");
+    assert_eq!(kept[0]["scope"], "project:default", "{kept}");
+    assert_eq!(may("vm.power"), Some(1));
+    let told = |kind: &str| server.events(kind).iter().filter(|event| event["actor"] == "oidc:test").count();
+    assert_eq!((told("grant.created"), told("grant.deleted")), (1, 1));
+    server.ok(&["audit", "verify"]);
+}
+
+#[test]
 fn a_public_client_logs_in_with_es256_and_without_a_secret() {
     let provider = Provider::start();
     let server = provider.server();
@@ -557,7 +602,7 @@ fn a_configuration_that_would_trust_the_wrong_one_does_not_come_up() {
         ("name = \"A B\"", "is no name"),
         ("redirect-url = \"https://debvisor.test/v1/oidc/other/callback\"", "must end in /v1/oidc/test/callback"),
         ("client-secret-file = \"nowhere\"", "nowhere"),
-        ("roles = { staff = \"emperor\" }", "emperor"),
+        ("roles = { staff = \"Emperor!\" }", "Emperor!"),
     ];
     for (line, told) in cases {
         let server = Server::prepared("kind = \"simulated\"", "");

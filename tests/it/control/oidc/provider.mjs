@@ -25,7 +25,9 @@ const jwks = {
   ],
 };
 
-const groups = { root: ['staff', 'admins'], alice: ['staff'], mallory: [] };
+// Who is in which group; a file of that name beside the keys says it anew while this runs.
+const groups = { root: ['staff', 'admins'], alice: ['staff'], mallory: [], oscar: ['staff', 'ops'], rita: ['retired'] };
+const now = () => (existsSync(`${keys}/groups.json`) ? JSON.parse(readFileSync(`${keys}/groups.json`)) : groups);
 const client = (client_id, name, more) => ({
   client_id,
   redirect_uris: [`https://debvisor.test/v1/oidc/${name}/callback`],
@@ -56,7 +58,7 @@ server.listen(Number(port), '127.0.0.1', () => {
             preferred_username: id,
             email: `${id}@${id === 'mallory' ? 'elsewhere.test' : 'example.test'}`,
             email_verified: id !== 'unverified',
-            groups: groups[id] ?? [],
+            groups: now()[id] ?? [],
           };
         },
       };
