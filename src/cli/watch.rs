@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::client::live::{Events, Next};
+use super::client::live::{Events, Next, is_absence};
 use super::client::{Client, table};
 use super::{Context, Format};
 
@@ -19,6 +19,9 @@ use super::{Context, Format};
 const TOGETHER: Duration = Duration::from_millis(100);
 /// The longest that something is not shown because more of it happens.
 const AT_LEAST: Duration = Duration::from_secs(1);
+
+/// How often a server that has ended is looked for.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is shown, and how.
 pub(super) struct Shown<'a, T, const N: usize> {
@@ -46,7 +49,7 @@ pub(super) fn list<T: Serialize, const N: usize>(
     let mut before: BTreeMap<String, (serde_json::Value, [String; N])> = BTreeMap::new();
     let mut first = true;
     loop {
-        let items = (shown.fetch)()?;
+        let items = fetched(client, first, shown.fetch)?;
         let mut after = BTreeMap::new();
         for item in &items {
             after.insert((shown.key)(item), (serde_json::to_value(item)?, (shown.row)(item)));
@@ -60,20 +63,42 @@ pub(super) fn list<T: Serialize, const N: usize>(
             Screen::Json => tell(shown, &items, &before, &after)?,
         }
         (before, first) = (after, false);
-        client.run(async |_| happens(&mut events, shown.kinds).await)?;
+        if client.run(async |_| happens(&mut events, shown.kinds).await)? {
+            screen.was_left();
+        }
     }
 }
 
-/// Waits for something of these kinds, and for what comes with it.
-async fn happens(events: &mut Events<'_>, kinds: &[&str]) -> anyhow::Result<()> {
-    let concerns = |next: &Next| match next {
+/// What there is, once there is somebody to ask: a server that is started again is waited for.
+fn fetched<T>(client: &Client, first: bool, fetch: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    loop {
+        match fetch() {
+            Err(error) if !first && is_absence(&error) => client.run(async |_| {
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            })?,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Waits for something of these kinds, and for what comes with it. Whether the connection was lost meanwhile.
+async fn happens(events: &mut Events<'_>, kinds: &[&str]) -> anyhow::Result<bool> {
+    let mut lost = false;
+    let mut concerns = |next: &Next| match next {
         Next::Event(event) => kinds.iter().any(|kind| event.kind.starts_with(kind)),
+        Next::Again => {
+            lost = true;
+            true
+        }
         Next::Nothing => false,
     };
     while !concerns(&events.next().await?) {}
     let latest = Instant::now() + AT_LEAST;
-    while events.next_until(latest.min(Instant::now() + TOGETHER)).await?.is_some() {}
-    Ok(())
+    while let Some(next) = events.next_until(latest.min(Instant::now() + TOGETHER)).await? {
+        concerns(&next);
+    }
+    Ok(lost)
 }
 
 enum Screen {
@@ -89,6 +114,13 @@ impl Screen {
             Format::Text if std::io::stdout().is_terminal() => Self::Terminal(0),
             Format::Text => Self::Lines,
             _ => Self::Json,
+        }
+    }
+
+    /// Something else was written below what is ours: from here on it is drawn anew.
+    const fn was_left(&mut self) {
+        if let Self::Terminal(lines) = self {
+            *lines = 0;
         }
     }
 }
@@ -188,7 +220,7 @@ pub(super) fn one<T: Serialize>(
     let mut screen = Screen::new(context);
     let mut before = None;
     loop {
-        let item = fetch()?;
+        let item = fetched(client, before.is_none(), &fetch)?;
         let told = text(&item);
         let value = serde_json::to_value(&item)?;
         let (what, is_new) = match screen {
@@ -203,7 +235,9 @@ pub(super) fn one<T: Serialize>(
             }
         }
         before = Some(if matches!(screen, Screen::Json) { value.to_string() } else { told });
-        client.run(async |_| happens(&mut events, kinds).await)?;
+        if client.run(async |_| happens(&mut events, kinds).await)? {
+            screen.was_left();
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub(in crate::cli) struct Events<'a> {
     live: Option<Live>,
     /// Whether it was open once.
     started: bool,
+    /// Whether it is lost, and that was said.
+    lost: bool,
     pause: Duration,
 }
 
@@ -103,6 +105,8 @@ pub(in crate::cli) enum Next {
     Event(Box<Event>),
     /// Everything up to here is known, and none of it was wanted.
     Nothing,
+    /// The connection was lost, and is open again where it was.
+    Again,
 }
 
 impl<'a> Events<'a> {
@@ -110,7 +114,8 @@ impl<'a> Events<'a> {
     pub(in crate::cli) fn new(client: &'a Client, from: &str, kind: &str, subject: &str) -> Self {
         let encoded = |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
         let narrowed = format!("kind={}&subject={}", encoded(kind), encoded(subject));
-        Self { client, narrowed, from: from.to_owned(), live: None, started: false, pause: Duration::ZERO }
+        let from = from.to_owned();
+        Self { client, narrowed, from, live: None, started: false, lost: false, pause: Duration::ZERO }
     }
 
     /// The next one, however long it takes. Who follows from now on is told where that is first.
@@ -121,6 +126,10 @@ impl<'a> Events<'a> {
         loop {
             if self.live.is_none() {
                 self.connect().await?;
+                if self.live.is_some() && std::mem::take(&mut self.lost) {
+                    self.client.say("the connection is open again");
+                    return Ok(Next::Again);
+                }
             }
             let Some(live) = &mut self.live else { continue };
             match live.hear().await {
@@ -140,13 +149,18 @@ impl<'a> Events<'a> {
                     let hint = self.client.server().login();
                     return Err(Failure::new(Decision::Deny, format!("the server ended it: {why}"), hint).into());
                 }
-                Heard::Closed(code, why) => {
-                    tracing::info!(code, %why, "the server closed the connection; it is opened again");
-                    self.live = None;
-                }
-                Heard::Lost => self.live = None,
+                Heard::Closed(code, why) => self.lose(&format!("the server closed the connection ({code}: {why})")),
+                Heard::Lost => self.lose("the connection is lost"),
                 Heard::Bytes(_) => {}
             }
+        }
+    }
+
+    /// It is opened again, for as long as that takes; whoever looks on is told so once.
+    fn lose(&mut self, why: &str) {
+        self.live = None;
+        if !std::mem::replace(&mut self.lost, true) {
+            self.client.say(&format!("{why}; it is opened again"));
         }
     }
 
@@ -179,6 +193,7 @@ impl<'a> Events<'a> {
     }
 }
 
-fn is_absence(error: &anyhow::Error) -> bool {
+/// Whether nobody answered who could have said no.
+pub(in crate::cli) fn is_absence(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Failure>().is_some_and(|failure| failure.decision == Decision::Undecided)
 }

@@ -69,6 +69,13 @@ impl Client {
         &self.server
     }
 
+    /// Says something to whoever looks on, and nothing where that is not wanted.
+    pub(super) fn say(&self, what: &str) {
+        if !self.quiet {
+            eprintln!("{what}");
+        }
+    }
+
     /// Whether anybody answers.
     pub(super) fn is_up(&self) -> bool {
         self.runtime.block_on(self.request(Method::GET, "/v1/openapi.json").send()).is_ok()
@@ -208,9 +215,7 @@ impl Client {
         if let (StatusCode::TOO_MANY_REQUESTS, Some(again), Some(wait)) =
             (response.status(), again, patience(&response))
         {
-            if !self.quiet {
-                eprintln!("the server is busy; asking again in {} s", wait.as_secs());
-            }
+            self.say(&format!("the server is busy; asking again in {} s", wait.as_secs()));
             tokio::time::sleep(wait).await;
             response = again.send().await.map_err(|error| self.unreachable(&error))?;
         }
@@ -253,7 +258,9 @@ impl Client {
         let mut hint = problem.hint.unwrap_or_else(|| format!("debvisor explain {}", problem.code));
         match status {
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => UsageError::new(message, hint).into(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::GONE | StatusCode::SERVICE_UNAVAILABLE => Failure::new(Decision::Undecided, message, hint).into(),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::GONE | StatusCode::SERVICE_UNAVAILABLE => {
+                Failure::new(Decision::Undecided, message, hint).into()
+            }
             StatusCode::UNAUTHORIZED => {
                 if matches!(self.server.place, Place::Https { .. }) {
                     hint = self.server.login();

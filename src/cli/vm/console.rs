@@ -1,12 +1,13 @@
-//! `debvisor vm console`: the serial console, both ways, as `virsh console` has it.
+//! `debvisor vm console`: the serial console, both ways, as `virsh console` has it. A server that is started again is
+//! waited for; what its machine says meanwhile is in `--log`.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
 use super::super::client::Client;
-use super::super::client::live::{Heard, Live};
+use super::super::client::live::{Heard, Live, is_absence};
 use super::super::{Failure, UsageError};
 use crate::release::decision::Decision;
 
@@ -27,6 +28,11 @@ pub(super) struct ConsoleArgs {
 
 /// What somebody at a terminal is shown of what was said before, in bytes.
 const LAST: u32 = 4096;
+/// What a server closes with that is about to be started again (RFC 6455 section 7.4, as IANA lists it).
+const RESTART: u16 = 1012;
+/// How long a server that has ended is waited for, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// `^]` as the byte that a terminal makes of it.
 fn escape(text: &str) -> Result<u8, String> {
@@ -49,7 +55,7 @@ pub(super) fn run(client: &Client, args: &ConsoleArgs) -> anyhow::Result<()> {
         let key = char::from(args.escape ^ 0x40);
         eprint!("connected to {}; ^{key} ends it\r\n", args.vm);
     }
-    let (typed, mut typing) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
+    let (typed, typing) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
     std::thread::spawn(move || {
         let mut piece = [0; 1024];
         while let Ok(count @ 1..) = std::io::stdin().read(&mut piece) {
@@ -59,51 +65,118 @@ pub(super) fn run(client: &Client, args: &ConsoleArgs) -> anyhow::Result<()> {
             }
         }
     });
-    let mut out = std::io::stdout().lock();
-    let raw = terminal.is_some();
-    let outcome = client.run(async |_| {
-        let mut open = true;
+    let mut room = Room { out: std::io::stdout().lock(), typing, raw: terminal.is_some(), escape: args.escape };
+    let outcome = client.run(async |client| {
         loop {
-            tokio::select! {
-                heard = live.hear() => match heard {
-                    Heard::Bytes(bytes) => {
-                        out.write_all(&bytes)?;
-                        out.flush()?;
-                    }
-                    Heard::Text(_) => {}
-                    Heard::Closed(1000, why) => return Ok(Some(why)),
-                    Heard::Closed(_, why) => return Err(gone(&why)),
-                    Heard::Lost => return Err(gone("the connection is lost")),
-                },
-                bytes = typing.recv(), if open => match bytes {
-                    Some(bytes) if raw && bytes.contains(&args.escape) => {
-                        // What was typed before it is typed.
-                        let before: Vec<u8> = bytes.into_iter().take_while(|byte| *byte != args.escape).collect();
-                        if !before.is_empty() {
-                            live.say(before).await?;
-                        }
+            match room.converse(&mut live).await? {
+                Over::Left => {
+                    live.leave().await;
+                    return Ok(None);
+                }
+                Over::Ended(why) => return Ok(Some(why)),
+                Over::Lost(why) => {
+                    room.say(&format!("{why}; it is opened again"));
+                    let Some(other) = room.again(client, &super::path(&args.vm, "/console/live?last=0")).await? else {
                         return Ok(None);
-                    }
-                    Some(bytes) => live.say(bytes).await?,
-                    None => open = false,
-                },
-                // What was piped in is at its end: what comes out is still to be read, for a while.
-                () = tokio::time::sleep(Duration::from_secs(2)), if !open && !raw => return Ok(None),
+                    };
+                    live = other;
+                    room.say("the console is open again");
+                }
             }
         }
     });
+    let raw = room.raw;
     drop(terminal);
     if raw {
         eprintln!();
     }
     if let Some(why) = outcome? {
         eprintln!("{why}");
-        return Ok(());
     }
-    client.run(async |_| {
-        live.leave().await;
-        Ok(())
-    })
+    Ok(())
+}
+
+/// Who sits at a console.
+struct Room {
+    out: std::io::StdoutLock<'static>,
+    typing: tokio::sync::mpsc::Receiver<Vec<u8>>,
+    raw: bool,
+    escape: u8,
+}
+
+/// How a connection to a console ended.
+enum Over {
+    /// They left.
+    Left,
+    /// The machine did.
+    Ended(String),
+    /// The server did, or the way to it.
+    Lost(String),
+}
+
+impl Room {
+    async fn converse(&mut self, live: &mut Live) -> anyhow::Result<Over> {
+        let mut open = true;
+        loop {
+            tokio::select! {
+                heard = live.hear() => match heard {
+                    Heard::Bytes(bytes) => {
+                        self.out.write_all(&bytes)?;
+                        self.out.flush()?;
+                    }
+                    Heard::Text(_) => {}
+                    Heard::Closed(1000, why) => return Ok(Over::Ended(why)),
+                    Heard::Closed(RESTART, _) => return Ok(Over::Lost("the server ends".to_owned())),
+                    Heard::Closed(_, why) => return Err(gone(&why)),
+                    Heard::Lost => return Ok(Over::Lost("the connection is lost".to_owned())),
+                },
+                bytes = self.typing.recv(), if open => match bytes {
+                    Some(bytes) if self.leaves(&bytes) => {
+                        // What was typed before it is typed.
+                        let before: Vec<u8> = bytes.into_iter().take_while(|byte| *byte != self.escape).collect();
+                        if !before.is_empty() {
+                            live.say(before).await?;
+                        }
+                        return Ok(Over::Left);
+                    }
+                    // Where it does not arrive, the next thing that is heard says why.
+                    Some(bytes) => drop(live.say(bytes).await),
+                    None => open = false,
+                },
+                // What was piped in is at its end: what comes out is still to be read, for a while.
+                () = tokio::time::sleep(Duration::from_secs(2)), if !open && !self.raw => return Ok(Over::Left),
+            }
+        }
+    }
+
+    /// The console once more, as soon as the server is there; nothing where whoever waits leaves.
+    async fn again(&mut self, client: &Client, path: &str) -> anyhow::Result<Option<Live>> {
+        let until = Instant::now() + PATIENCE;
+        let mut open = true;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => match Live::open(client, path).await {
+                    Ok(live) => return Ok(Some(live)),
+                    Err(error) if is_absence(&error) && Instant::now() < until => {}
+                    Err(error) => return Err(error),
+                },
+                // Nobody is there to type to.
+                bytes = self.typing.recv(), if open => match bytes {
+                    Some(bytes) if self.leaves(&bytes) => return Ok(None),
+                    Some(_) => {}
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    fn leaves(&self, typed: &[u8]) -> bool {
+        self.raw && typed.contains(&self.escape)
+    }
+
+    fn say(&self, what: &str) {
+        if self.raw { eprint!("\r\n[{what}]\r\n") } else { eprintln!("{what}") }
+    }
 }
 
 fn gone(why: &str) -> anyhow::Error {

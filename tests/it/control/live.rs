@@ -386,7 +386,11 @@ struct Following {
 
 impl Following {
     fn run(server: &Server, args: &[&str]) -> Self {
-        let mut child = server.command(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::of(server.command(args).stderr(Stdio::inherit()))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (line, lines) = std::sync::mpsc::channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
@@ -446,6 +450,52 @@ fn followed_events_are_each_told_once_over_a_restart() {
         told.push(events.json());
     }
     assert_eq!(told, wanted);
+}
+
+#[test]
+fn who_looks_on_is_told_that_the_server_ends_and_goes_on_when_it_is_back() {
+    let mut server = with_a_machine();
+    server.ok(&["vm", "start", "web"]);
+    let (said, hushed) = (server.dir.path().join("said"), server.dir.path().join("hushed"));
+    let log = |path: &std::path::Path| std::fs::File::create(path).unwrap();
+    let mut command = server.command(&["event", "list", "--follow", "--kind", "vm.", "--format", "json"]);
+    let events = Following::of(command.stderr(log(&said)));
+    let mut command = server.command(&["vm", "list", "--watch"]);
+    let list = Following::of(command.stderr(Stdio::inherit()));
+    let mut console = Terminal::run(&server, &["vm", "console", "web"]);
+    console.until("the greeting", |shown| shown.contains("web is simulated"));
+    let wanted = server.events("vm.");
+    let mut told: Vec<Value> = wanted.iter().map(|_| events.json()).collect();
+    assert!(list.line().contains("NAME") && list.line().contains("running"));
+
+    assert_eq!(server.terminate(), Some(0));
+    console.until("the end", |shown| shown.contains("[the server ends; it is opened again]"));
+    server.up(None);
+    console.until("the console again", |shown| shown.contains("[the console is open again]"));
+    console.type_in(b"typed");
+    console.until("what is typed", |shown| shown.contains("typed"));
+    server.ok(&["vm", "stop", "web"]);
+    assert!(console.ends().1.contains("machine web has ended"));
+    // Whatever happened meanwhile is told once.
+    let wanted = server.events("vm.");
+    while told.len() < wanted.len() {
+        told.push(events.json());
+    }
+    assert_eq!(told, wanted);
+    assert!((0..20).any(|_| list.line().contains("stopped")), "after the restart");
+    let said = std::fs::read_to_string(said).unwrap();
+    assert_eq!(said.matches("the server closed the connection (1012: ").count(), 1, "{said}");
+    assert_eq!(said.matches("the connection is open again").count(), 1, "{said}");
+    // Who wants to hear nothing hears nothing.
+    let mut command = server.command(&["event", "list", "--follow", "--kind", "vm.", "--quiet", "--format", "json"]);
+    let quiet = Following::of(command.stderr(log(&hushed)));
+    std::thread::sleep(Duration::from_millis(500));
+    server.terminate();
+    server.up(None);
+    server.ok(&["vm", "start", "web"]);
+    let wanted = server.events("vm.");
+    assert_eq!(wanted.iter().map(|_| quiet.json()).collect::<Vec<_>>(), wanted);
+    assert_eq!(std::fs::read_to_string(hushed).unwrap(), "");
 }
 
 #[test]
