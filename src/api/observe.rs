@@ -2,7 +2,7 @@
 //!
 //! The name is the client's `X-Request-Id` where that is sane, else a new one. It goes back in the answer, and stands
 //! in problems, in the log, in the audit log and in the span. A `traceparent` of the client is taken over (W3C Trace
-//! Context), so that its trace goes on here.
+//! Context), so that its trace goes on here, and with whomever is asked on its behalf.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,8 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use opentelemetry::propagation::Extractor;
+use opentelemetry::context::FutureExt as _;
+use opentelemetry_http::HeaderExtractor;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -40,10 +41,11 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
         http.route = route,
         http.response.status_code = tracing::field::Empty,
     );
-    let parent = opentelemetry::global::get_text_map_propagator(|taken| taken.extract(&Headers(request.headers())));
-    // Without a collector nothing follows the span.
-    let _ = span.set_parent(parent);
-    let answer = correlation::within(id.clone(), next.run(request)).instrument(span.clone());
+    let parent =
+        opentelemetry::global::get_text_map_propagator(|taken| taken.extract(&HeaderExtractor(request.headers())));
+    // Without a collector nothing follows the span, and the trace is passed on as it came.
+    let _ = span.set_parent(parent.clone());
+    let answer = correlation::within(id.clone(), next.run(request)).with_context(parent).instrument(span.clone());
     let mut response = answer.await;
     let (status, took) = (response.status(), began.elapsed());
     span.record("http.response.status_code", status.as_u16());
@@ -66,17 +68,4 @@ fn id(headers: &HeaderMap) -> Arc<str> {
             && said.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     said.filter(sane).map_or_else(|| uuid::Uuid::now_v7().to_string().into(), Arc::from)
-}
-
-/// Header fields, as the propagator reads them.
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
 }

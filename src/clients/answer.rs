@@ -65,7 +65,7 @@ pub async fn fetch(service: &str, request: RequestBuilder) -> Result<Vec<u8>, Se
         // The address may carry a token in its query.
         cause: cause.without_url(),
     };
-    let mut response = request.send().await.map_err(unreachable)?;
+    let mut response = super::traced(request).send().await.map_err(unreachable)?;
     let status = response.status();
     let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();

@@ -1,6 +1,13 @@
 //! Outbound calls. They return wire structs, never judgments.
+//! A call that is made for a request of the control plane carries on the trace that this is a part of.
 
 use std::time::Duration;
+
+use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry_http::HeaderInjector;
+use reqwest::RequestBuilder;
+use reqwest::header::HeaderMap;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 pub mod answer;
 pub mod fulcio;
@@ -29,6 +36,20 @@ fn http() -> reqwest::Result<reqwest::Client> {
 /// signature that was sent to one must go nowhere else.
 fn service(timeout: Duration) -> reqwest::Result<reqwest::Client> {
     builder()?.redirect(reqwest::redirect::Policy::none()).timeout(timeout).build()
+}
+
+/// The same with `traceparent` (W3C Trace Context): of the span that it is made in, where spans are followed; else as
+/// whoever asked us sent it. Nothing where there is neither.
+fn traced(request: RequestBuilder) -> RequestBuilder {
+    let mut context = tracing::Span::current().context();
+    if !context.span().span_context().is_valid() {
+        context = opentelemetry::Context::current();
+    }
+    let mut headers = HeaderMap::new();
+    opentelemetry::global::get_text_map_propagator(|taken| {
+        taken.inject_context(&context, &mut HeaderInjector(&mut headers));
+    });
+    request.headers(headers)
 }
 
 /// Whether a secret that is sent to this address stays one: it goes through TLS, or never leaves this machine.

@@ -165,7 +165,7 @@ impl OpenId {
             return Err(Fault(format!("{} is not reached by TLS", url.host_str().unwrap_or_default())));
         }
         let request = self.http.request(head.method, url).headers(head.headers).body(body);
-        let mut response = request.send().await.map_err(|error| Fault::of(&error))?;
+        let mut response = super::traced(request).send().await.map_err(|error| Fault::of(&error))?;
         let status = response.status();
         if status.is_server_error() || status == reqwest::StatusCode::TOO_MANY_REQUESTS {
             return Err(Fault(format!("it answered {status}")));

@@ -45,6 +45,8 @@ impl Telemetry {
         context: &Context,
         runtime: &Handle,
     ) -> anyhow::Result<Self> {
+        // Also where nothing is sent from here: who is asked on behalf of a request may have a collector.
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         // A line of the log names the request that it is about, whatever else is logged.
         let logged = EnvFilter::try_new(format!("{},debvisor::request=info", log.filter)).unwrap_or_default();
         let line = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -88,7 +90,6 @@ fn provider(endpoint: &str, service: &str, runtime: &Handle) -> anyhow::Result<S
         .context("cannot send traces")?;
     let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_scheduled_delay(INTERVAL).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
-    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
     Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource).build())
 }

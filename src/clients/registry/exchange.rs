@@ -179,7 +179,7 @@ impl Wire {
         let mut tries = 0;
         loop {
             tries += 1;
-            let outcome = build().send().await;
+            let outcome = crate::clients::traced(build()).send().await;
             let wait = match &outcome {
                 Ok(response) if is_for_later(response.status()) => asked_wait(response).unwrap_or(pause),
                 // What was sent may have arrived unless there was no connection at all.

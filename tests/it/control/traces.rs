@@ -100,6 +100,83 @@ fn a_trace_that_a_client_began_goes_on_here_and_reaches_the_collector() {
     assert_eq!(server.terminate(), Some(0));
 }
 
+/// Somebody whom the server asks; the `traceparent` of each request comes out, and each is answered with 404.
+fn asked() -> (String, Receiver<Option<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (told, heard) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut line, mut parent) = (String::new(), None);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                let field = line.trim().to_lowercase();
+                parent = field.strip_prefix("traceparent:").map(|value| value.trim().to_owned()).or(parent);
+                line.clear();
+            }
+            told.send(parent).unwrap();
+            let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            reader.get_mut().write_all(answer).unwrap();
+        }
+    });
+    (base, heard)
+}
+
+/// A server at which people log in by these providers, all of which are the same one.
+fn with_providers(issuer: &str, names: &[&str]) -> Server {
+    let server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
+    for name in names {
+        server.append(&format!(
+            "[[oidc]]\nname = \"{name}\"\nissuer = \"{issuer}\"\nclient-id = \"debvisor\"\n\
+             redirect-url = \"https://debvisor.test/v1/oidc/{name}/callback\"\n"
+        ));
+    }
+    server
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn whom_the_server_asks_for_a_client_is_told_the_trace_and_the_span_that_asks() {
+    let (endpoint, spans) = collector();
+    let (issuer, heard) = asked();
+    let mut server = with_providers(&issuer, &["one"]);
+    server.configure_more(&format!("[telemetry]\notlp-endpoint = \"{endpoint}\""));
+    server.up(None);
+    let client = Remote::at_socket(&server);
+    let answer = client.send("GET", "/v1/oidc/one/start", &[("traceparent", PARENT)]).unwrap();
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("oidc-unreachable")));
+    let told = heard.recv_timeout(Duration::from_secs(20)).unwrap().expect("a traceparent");
+    let parts: Vec<&str> = told.split('-').collect();
+    assert_eq!((parts[0], parts[1], parts[3]), ("00", TRACE, "01"), "{told}");
+    assert_eq!(server.terminate(), Some(0));
+    let all: Vec<Span> = spans
+        .try_iter()
+        .flat_map(|request| request.resource_spans)
+        .flat_map(|of| of.scope_spans)
+        .flat_map(|of| of.spans)
+        .collect();
+    let span = all.iter().find(|span| hex::encode(&span.span_id) == parts[2]);
+    let span = span.unwrap_or_else(|| panic!("{told} names none of {all:?}"));
+    assert_eq!((span.name.as_str(), hex::encode(&span.trace_id)), ("GET /v1/oidc/{provider}/start", TRACE.to_owned()));
+}
+
+#[test]
+fn without_a_collector_a_trace_is_passed_on_as_it_came_and_none_is_made_up() {
+    let (issuer, heard) = asked();
+    let mut server = with_providers(&issuer, &["one", "other", "third"]);
+    server.up(None);
+    let client = Remote::at_socket(&server);
+    let told = |name: &str, headers: &[(&str, &str)]| {
+        assert_eq!(client.send("GET", &format!("/v1/oidc/{name}/start"), headers).unwrap().status, 503);
+        heard.recv_timeout(Duration::from_secs(20)).unwrap()
+    };
+    assert_eq!(told("one", &[("traceparent", PARENT)]).as_deref(), Some(PARENT));
+    assert_eq!(told("other", &[("traceparent", "00-none-of-these-01")]), None, "what is none goes nowhere");
+    assert_eq!(told("third", &[]), None);
+}
+
 #[test]
 fn a_collector_that_is_gone_or_never_answers_keeps_no_request_waiting() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
