@@ -30,7 +30,7 @@ impl Control {
     pub async fn health(&self, least_disk_bytes: u64) -> Vec<Check> {
         vec![
             check("database", self.store().probe().await.map_err(|error| told(&error))),
-            check("audit-log", self.audit_head().await),
+            check("audit-log", self.audit_log().await),
             check("node", self.node_answers().await),
             check("reconciler", self.reconciler_looks()),
             check("disk", self.disk_has(least_disk_bytes)),
@@ -38,10 +38,14 @@ impl Control {
         ]
     }
 
-    async fn audit_head(&self) -> Result<(), String> {
+    /// Whether the audit log is what was written, as far as it was looked at; once it was found not to be, it stays so.
+    async fn audit_log(&self) -> Result<(), String> {
+        if let Some(fault) = self.audit_fault() {
+            return Err(fault.to_string());
+        }
         match self.store().audit_head_probe().await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(fault)) => Err(fault.to_string()),
+            Ok(Err(fault)) => Err(fault.reason().to_string()),
             Err(error) => Err(told(&error)),
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! It signs what it has read itself: every record since the last checkpoint is read back from the disk, held against
 //! its hash and the chain, and the root must be the one that the writer has in memory. Before the first signature of a
-//! run that is the whole log, held against every checkpoint of the runs before.
+//! run, and every hour from then on, that is the whole log, held against every checkpoint that was signed: what somebody
+//! does to an old record beneath a server that runs is found as well.
 //! Invariant: over a log in which anything was altered nothing is signed any more; that it is so is a record, an event
 //! and a server that is not ready.
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use super::super::{Caller, Control, Deed, OpError};
 use super::{PAGE, promises};
@@ -22,6 +24,8 @@ use crate::types::Reason;
 const RECORDS: u64 = 1_000;
 /// Fewer wait no longer than this.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How often everything is read again.
+const WHOLE: Duration = Duration::from_secs(60 * 60);
 
 /// What signs, and how far it has read. Clones share it.
 #[derive(Debug, Clone)]
@@ -61,7 +65,12 @@ impl Control {
     /// Signs checkpoints until `stop` says so, and a last one then.
     pub async fn notarize(self, mut stop: watch::Receiver<bool>) {
         let mut heads = self.store().audit_heads();
+        let mut whole = Instant::now();
         loop {
+            if whole.elapsed() >= WHOLE {
+                self.audit_anew().await;
+                whole = Instant::now();
+            }
             match self.checkpoint().await {
                 // It was told when it was found.
                 Ok(_) | Err(OpError::Refused(_)) => {}
@@ -85,6 +94,11 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Reads everything once more before the next signature.
+    pub async fn audit_anew(&self) {
+        self.inner.settings.audit.seen.lock().await.head = None;
     }
 
     /// A checkpoint over everything that is written by now: the newest, where it covers it already.

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use super::server::Server;
+use super::tls::Remote;
 
 /// A server on which something happened, with what an auditor keeps of it: the key, a checkpoint, and a copy of all.
 struct Audited {
@@ -111,6 +112,50 @@ fn assert_found(found: (Option<i32>, Value), code: &str, place: &str) {
     assert_eq!(exit, Some(1), "{report:#}");
     assert_eq!(report["reasons"][0]["code"], code, "{report:#}");
     assert_eq!(report["reasons"][0]["location"], place, "{report:#}");
+}
+
+/// Whether the server says that it is ready, and what it says of its log.
+fn ready(server: &Server) -> (u16, Value) {
+    // A look is told for a second.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let answer = Remote::at_socket(server).get("/health/ready").unwrap();
+    let checks = answer.json()["checks"].clone();
+    let check = checks.as_array().unwrap().iter().find(|check| check["name"] == "audit-log").unwrap().clone();
+    (answer.status, check)
+}
+
+#[test]
+fn a_record_that_is_altered_beneath_a_running_server_makes_it_not_ready_and_is_named() {
+    let mut audited = Audited::new();
+    assert_eq!(ready(&audited.server), (200, serde_json::json!({ "name": "audit-log", "ok": true })));
+    let altered = "UPDATE audit SET record = replace(record, 'ticket 7', 'ticket 8') WHERE record LIKE '%ticket 7%';";
+    sql(&audited.database(), &format!("DROP TRIGGER audit_is_not_changed; {altered}"));
+    let output = audited.server.cli(&["audit", "verify"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let (status, check) = ready(&audited.server);
+    assert_eq!((status, &check["ok"]), (503, &Value::Bool(false)), "{check}");
+    let told = check["detail"].as_str().unwrap();
+    assert!(told.contains("was altered after it was written") && told.contains("audit-record-altered"), "{told}");
+    // It does not get well by itself, nor by being started again.
+    audited.server.ok(&["vm", "start", "web"]);
+    assert_eq!(ready(&audited.server).0, 503);
+    audited.server.terminate();
+    audited.server.up(None);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while ready(&audited.server).0 != 503 {
+        assert!(std::time::Instant::now() < until, "{}", audited.server.log());
+    }
+    assert!(ready(&audited.server).1["detail"].as_str().unwrap().contains("audit-record-altered"));
+}
+
+#[test]
+fn the_newest_record_is_looked_at_whenever_somebody_asks_whether_it_is_ready() {
+    let audited = Audited::new();
+    let altered = "UPDATE audit SET record = record || ' ' WHERE seq = (SELECT max(seq) FROM audit);";
+    sql(&audited.database(), &format!("DROP TRIGGER audit_is_not_changed; {altered}"));
+    let (status, check) = ready(&audited.server);
+    assert_eq!(status, 503, "{check}");
+    assert!(check["detail"].as_str().unwrap().contains("audit-record-altered"), "{check}");
 }
 
 #[test]
