@@ -109,6 +109,8 @@ fn command_line_reference_names_every_verb_and_flag() {
                 }
                 (_, Some(first)) if first.starts_with('-') => {
                     let long = line.split_whitespace().take(2).find(|word| word.starts_with("--"));
+                    // One whose value may be left out is shown with it, as `--oidc[=<PROVIDER>]`.
+                    let long = long.map(|word| word.split('[').next().unwrap_or(word));
                     let Some(flag) = long.map(|word| word.trim_end_matches(['.', ','])) else { continue };
                     if flag != "--help" && flag != "--version" && !tells(&reference, flag) {
                         missing.insert(format!("the flag `{flag}` of `debvisor {}`", verb.join(" ")));

@@ -67,7 +67,8 @@ fn a_disk_that_is_nearly_full_and_a_database_that_takes_no_writes_are_named() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    holder.stdout.take().unwrap().read_exact(&mut [0; 4]).unwrap();
+    let mut said = holder.stdout.take().unwrap();
+    said.read_exact(&mut [0; 4]).unwrap();
     std::thread::sleep(Duration::from_millis(1_100));
     let answer = host.get("/health/ready").unwrap();
     holder.kill().unwrap();
