@@ -161,7 +161,8 @@ async fn owner(app: &App, caller: &Caller, named: Option<&str>, permission: Perm
     match (named, own) {
         (None, Some(own)) => Ok(own),
         (None, None) => {
-            let reason = Reason::new(Code::CredentialMalformed, "the caller is no user; name one in user");
+            let reason = Reason::new(Code::CredentialMalformed, "the caller is no user; name one in user")
+                .hint("whose key shall it be? debvisor token create NAME --user USER");
             Err(OpError::Invalid(Box::new(reason)).into())
         }
         (Some(named), own) => {

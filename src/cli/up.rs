@@ -20,7 +20,6 @@ use tokio::task::JoinSet;
 use super::config::Loaded;
 use super::{Context, Ended, UsageError};
 use crate::api::{self, Conduct, Listeners, TlsListener};
-use crate::backup::write::Sources;
 use crate::config::{self, AcceleratorConfig, Flag, HypervisorKind, LimitsConfig, ListenConfig, ServerConfig};
 use crate::control::audit::Notary;
 use crate::control::authn::key::KeySettings;
@@ -46,11 +45,13 @@ mod certificate;
 mod local;
 mod openid;
 mod revoked;
+mod sources;
 mod supervisor;
 mod telemetry;
 
 use certificate::Keeper;
 pub use local::Local;
+pub(super) use sources::sources;
 use telemetry::Telemetry;
 
 #[derive(Debug, clap::Args)]
@@ -299,31 +300,6 @@ fn conduct(config: &ServerConfig) -> Conduct {
         least_disk_bytes: config.server.least_disk_mib << 20,
         metrics_allow: config.metrics.allow.clone(),
     }
-}
-
-/// What a backup of the state consists of: the folder, and what lies elsewhere and is needed to go on from it.
-pub(super) fn sources(state: &Path, config: Option<&Path>, context: &Context) -> Sources {
-    let mut elsewhere = Vec::new();
-    if let Some(file) = config {
-        let folder = file.parent().unwrap_or(Path::new(""));
-        let named = super::admit::files_of_config(file).into_iter().map(|name| folder.join(name));
-        for path in std::iter::once(file.to_owned()).chain(named) {
-            // What lies in the folder is in the backup as it is.
-            if path.strip_prefix(state).is_err()
-                && let Some(name) = path.file_name().and_then(|name| name.to_str())
-            {
-                let below = path.strip_prefix(folder).ok().and_then(Path::to_str).unwrap_or(name);
-                elsewhere.push((format!("from-config/{below}"), path.clone()));
-            }
-        }
-    }
-    let trust = context.environment.config_dir.as_ref().map(|dir| dir.join("trust"));
-    for entry in trust.iter().flat_map(fs::read_dir).flatten().flatten() {
-        if let Ok(name) = entry.file_name().into_string() {
-            elsewhere.push((format!("from-config/trust/{name}"), entry.path()));
-        }
-    }
-    Sources { state: state.to_owned(), elsewhere }
 }
 
 /// The key that checkpoints of this folder's audit log are signed with, under the name that the newest has.

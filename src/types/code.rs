@@ -545,7 +545,7 @@ codes! {
     RequestMalformed "request-malformed" Deny { "A request to the control plane is not of the form that it must have." }
         from "docs/reference/api.md" fix "compare the request with the description of the interface"
     ResourceUnknown "resource-unknown" Deny { "There is no machine, image, operation or other thing of this name." }
-        from "RFC 9110 section 15.5.5" fix "list what there is: debvisor vm list, debvisor image list"
+        from "RFC 9110 section 15.5.5" fix "list what there is: debvisor vm list, debvisor image list, debvisor project list, and so on"
     ResourceConflict "resource-conflict" Deny { "The request does not fit the state of what it is about." }
         from "RFC 9110 section 15.5.10" fix "look at its state first, then ask again"
     ResourceStale "resource-stale" Deny { "Somebody else changed it after it was read." }

@@ -1,6 +1,7 @@
 //! Backups of the state: made while the server works, opened by age itself, restored as a whole or not at all.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -215,6 +216,42 @@ fn with_images_and_without_a_server_the_folder_itself_is_backed_up() {
     ]);
     assert_eq!(output.status.code(), Some(64), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!Path::new(&kept.path("two.age")).exists());
+}
+
+#[test]
+fn what_the_configuration_names_is_in_it_wherever_that_lies_and_however_it_is_named() {
+    let mut kept = Kept::new();
+    assert_eq!(kept.server.terminate(), Some(0));
+    let dir = kept.server.dir.path().to_owned();
+    let signed = rcgen::generate_simple_self_signed(vec!["debvisor.test".to_owned()]).unwrap();
+    fs::create_dir_all(dir.join("tls")).unwrap();
+    fs::write(dir.join("tls/archive.crt"), signed.cert.pem()).unwrap();
+    // As certbot lays them: a link to the newest.
+    std::os::unix::fs::symlink("archive.crt", dir.join("tls/server.crt")).unwrap();
+    for (name, text) in [("tls/server.key", signed.signing_key.serialize_pem()), ("corp.secret", "s3cret".to_owned())] {
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    kept.server.append(
+        "[listen]\ncertificate = \"tls/server.crt\"\nkey = \"tls/server.key\"\n\
+         [[oidc]]\nname = \"corp\"\nissuer = \"https://id.example\"\nclient-id = \"d\"\n\
+         client-secret-file = \"corp.secret\"\nredirect-url = \"https://d.example/v1/oidc/corp/callback\"\n",
+    );
+    // Named from where somebody stands; the key of the images is named by its whole path.
+    let args = ["state", "backup", "here.age", "--recipient", &kept.recipient, "--identity", "backup.key"];
+    let args = [&args[..], &["--state-dir", "state", "--config", "config.toml"]].concat();
+    let output = kept.server.command(&args).current_dir(&dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = kept.restore(&kept.path("here.age"), "restored");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let restored = |name: &str| fs::read_to_string(dir.join("restored/from-config").join(name)).unwrap();
+    assert_eq!(restored("config.toml"), fs::read_to_string(dir.join("config.toml")).unwrap());
+    assert_eq!(restored("tls/server.crt"), signed.cert.pem());
+    assert_eq!(restored("corp.secret"), "s3cret");
+    assert!(restored("tls/server.key").contains("PRIVATE KEY"));
+    let key = super::server::images().join("builds.pub");
+    let name = format!("elsewhere/{}", key.strip_prefix("/").unwrap().display());
+    assert_eq!(restored(&name), fs::read_to_string(key).unwrap());
 }
 
 #[test]
