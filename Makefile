@@ -86,6 +86,7 @@ docs: ## Rewrite the reference documents that are generated from the code
 	DEBVISOR_UPDATE_DOCS=1 cargo test --locked --quiet --test it reference
 	DEBVISOR_UPDATE_DOCS=1 cargo test --locked --quiet --lib matrix
 	$(debug) explain --reference > docs/reference/reason-codes.md
+	$(debug) openapi > docs/openapi.json
 
 fmt: ## Format the sources
 	cargo fmt --all

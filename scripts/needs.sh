@@ -17,6 +17,7 @@ for job in "$@"; do
         build) needs gcc:gcc libc6-dev:/usr/lib/x86_64-linux-gnu/libc.a make:make
                needs ca-certificates:/etc/ssl/certs/ca-certificates.crt git:git ;;
         test) needs age:age gnupg:gpg strace:strace python3:/usr/bin/python3
+              needs python3-venv:/usr/lib/python3/dist-packages/ensurepip python3-pip:pip3
               needs python3-aiosmtpd:/usr/lib/python3/dist-packages/aiosmtpd
               needs e2fsprogs:/sbin/mke2fs fdisk:/sbin/sfdisk qemu-utils:qemu-img libnbd-bin:nbdcopy
               needs docker-registry:docker-registry openssl:openssl pylint:pylint nodejs:node npm:npm
@@ -111,6 +112,7 @@ for job in "$@"; do
             scripts/octokit-fixtures.sh
             scripts/oidc-provider.sh
             scripts/sigstore-clients.sh
+            scripts/tool-schemathesis.sh
             for component in rustfmt clippy; do
                 [[ $component = rustfmt ]] && program=cargo-fmt || program=cargo-clippy
                 command -v "$program" >/dev/null 2>&1 || rustup component add "$component"

@@ -40,6 +40,8 @@ pub(super) const TABLE: &[(&str, &str, Access)] = &[
     ("GET",    "/health/ready",                           Public),
     ("GET",    "/metrics",                                Needs(MetricsRead)),
     ("GET",    "/v1/access/check",                        Known),
+    ("POST",   "/v1/admissions",                          Needs(AdmissionDecide)),
+    ("POST",   "/v1/admissions/kubernetes",               Needs(AdmissionDecide)),
     ("GET",    "/v1/approvals",                           Needs(QuarantineRead)),
     ("POST",   "/v1/approvals/{approval}/approve",        Needs(QuarantineApprove)),
     ("GET",    "/v1/audit",                               Needs(AuditRead)),

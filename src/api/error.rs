@@ -26,9 +26,11 @@ pub struct Problem {
     /// What would mend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Under which number the log has more, where it was a fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// Every reason, where the gate or a rule said no.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<serde_json::Value>)]
     pub reasons: Vec<Reason>,
     /// Seconds to wait before it is asked again; told in the header field.
     #[serde(skip)]
@@ -64,6 +66,7 @@ impl Problem {
             detail: reason.message.clone(),
             code: code.to_owned(),
             hint: reason.hint.clone(),
+            instance: None,
             reasons: Vec::new(),
             retry_after: None,
             request: None,
@@ -74,7 +77,7 @@ impl Problem {
         let fallback = Reason::new(Code::InternalError, "it was refused without a reason");
         let first = reasons.first().unwrap_or(&fallback);
         let full = first.code.known() == Some(Code::StoreFull);
-        let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status = if full { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::UNPROCESSABLE_ENTITY };
         let forbidden = [Code::SecondPersonRequired, Code::AccessEscalation, Code::QuotaExceeded];
         let forbids = first.code.known().is_some_and(|code| forbidden.contains(&code));
         let status = if forbids { StatusCode::FORBIDDEN } else { status };

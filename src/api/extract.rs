@@ -1,23 +1,67 @@
 //! What handlers take out of a request, so that a request of the wrong form is a problem document as well.
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::contract::Operation;
 use super::error::Problem;
 use crate::control::ops::vm::{Once, fingerprint};
-use crate::types::limits;
+use crate::release::evidence::json;
 use crate::types::vm::VmId;
+use crate::types::{Code, Digest, Reason, limits};
 
-/// A body of JSON.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
+/// A body of JSON: strict, as the document describes it, and of its type.
 pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let operation = request.extensions().get::<Arc<Operation>>().cloned();
+        let headers = request.headers().clone();
+        let Body(bytes) = Body::from_request(request, state).await?;
+        let bad = |status, reason: &Reason| {
+            let place = reason.location.as_deref().unwrap_or("the body");
+            Problem::malformed(status, format!("{place}: {}", reason.message))
+        };
+        // A member that is there twice is read one way here and another way elsewhere.
+        json::check(&bytes).map_err(|reason| bad(StatusCode::BAD_REQUEST, &reason))?;
+        if let Some(operation) = operation {
+            let value: serde_json::Value =
+                json::parse_value(&bytes).map_err(|reason| bad(StatusCode::BAD_REQUEST, &reason))?;
+            operation.body(&headers, &value)?;
+        }
+        let parsed = json::parse(&bytes, Code::RequestMalformed);
+        parsed.map(Self).map_err(|reason| bad(StatusCode::UNPROCESSABLE_ENTITY, &reason))
+    }
+}
+
+/// A body of bytes.
+pub(super) struct Body(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let read = Bytes::from_request(request, state).await;
+        let bytes = read.map_err(|rejection| Problem::malformed(rejection.status(), rejection.body_text()))?;
+        if bytes.is_empty() {
+            return Err(Problem::malformed(StatusCode::BAD_REQUEST, "the body is missing"));
+        }
+        Ok(Self(bytes))
+    }
+}
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -34,12 +78,6 @@ pub(super) struct Query<T>(pub(super) T);
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 pub(super) struct Path<T>(pub(super) T);
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::malformed(rejection.status(), rejection.body_text())
-    }
-}
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
@@ -78,6 +116,7 @@ impl<T> Page<T> {
 pub(super) struct Cursor {
     /// Where the page begins: `next` of the one before.
     #[serde(default)]
+    #[param(max_length = 255, pattern = "^[\\x21-\\x7e]*$")]
     pub(super) after: String,
     /// How many items at most.
     #[serde(default = "hundred")]
@@ -122,6 +161,7 @@ fn default_project() -> String {
 pub(super) struct Wait {
     /// Seconds to wait for its end, at most 60; it is answered as it stands then.
     #[serde(default)]
+    #[param(minimum = 0, maximum = 60)]
     pub(super) wait: u64,
 }
 
@@ -134,6 +174,7 @@ pub(super) struct ConsoleQuery {
     pub(super) follow: bool,
     /// Bytes of what came out before, at most 1 MiB; ignored where it is followed.
     #[serde(default)]
+    #[param(minimum = 0, maximum = 1_048_576)]
     pub(super) last: Option<usize>,
 }
 
@@ -143,12 +184,15 @@ pub(super) struct ConsoleQuery {
 pub(super) struct EventQuery {
     /// Those with a larger number than this.
     #[serde(default)]
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807i64)]
     pub(super) after: i64,
     /// Only the newest so many, whatever the cursor says.
     #[serde(default)]
+    #[param(minimum = 0, maximum = 4_294_967_295u64)]
     pub(super) last: Option<u32>,
     /// Seconds to wait for one, at most 60.
     #[serde(default)]
+    #[param(minimum = 0, maximum = 60)]
     pub(super) wait: u64,
     /// How many at most.
     #[serde(default)]
@@ -156,9 +200,11 @@ pub(super) struct EventQuery {
     pub(super) limit: Option<u32>,
     /// Those whose kind begins so: `vm.`, `image.altered`.
     #[serde(default)]
+    #[param(max_length = 255)]
     pub(super) kind: String,
     /// Those whose subject begins so: `vm/0190…`.
     #[serde(default)]
+    #[param(max_length = 255)]
     pub(super) subject: String,
 }
 
@@ -308,6 +354,25 @@ impl Cursor {
     }
 }
 
+/// How long Kubernetes waits.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Patience {
+    /// The webhook's `timeoutSeconds`, as Kubernetes sends it along.
+    #[serde(default)]
+    #[param(pattern = "^[1-9][0-9]?s$", max_length = 3, example = "10s")]
+    timeout: Option<String>,
+}
+
+impl Patience {
+    /// What is left for the answer to be on its way.
+    pub(super) fn within(&self) -> Duration {
+        let seconds = self.timeout.as_deref().and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
+        let seconds = seconds.unwrap_or(limits::ADMISSION_WEBHOOK_SECONDS).min(limits::ADMISSION_WEBHOOK_SECONDS);
+        Duration::from_secs(seconds).saturating_sub(Duration::from_millis(500))
+    }
+}
+
 /// The header fields that make a change safe: `If-Match` and `Idempotency-Key`.
 pub(super) struct Guards {
     /// The generation that the caller saw.
@@ -331,8 +396,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Guards {
         let bad = |what: &str| Problem::malformed(StatusCode::BAD_REQUEST, what);
         let generation = match text(&parts.headers, "if-match")? {
             None | Some("*") => None,
+            // A list of nothing is met by nothing (RFC 9110 section 13.1.1).
+            Some("") => Some(0),
             Some(tag) => {
                 let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
+                // Behind the point stands what nobody but the node changes.
+                let number = number.split('.').next().unwrap_or_default();
                 Some(number.parse().map_err(|_| bad("If-Match is no ETag of ours"))?)
             }
         };
@@ -344,10 +413,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Guards {
     }
 }
 
-/// An answer with the generation of what it shows as its ETag.
-pub(super) fn tag<T>(status: StatusCode, generation: u64, body: T) -> (StatusCode, HeaderMap, Json<T>) {
+/// An answer with its ETag: the generation of what it shows, which `If-Match` looks at, and what stands for all that is
+/// told of it, as `If-None-Match` wants it.
+pub(super) fn tag<T: Serialize>(status: StatusCode, generation: u64, body: T) -> (StatusCode, HeaderMap, Json<T>) {
     let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::from_str(&format!("\"{generation}\"")) {
+    let whole = tag_of(&serde_json::to_vec(&body).unwrap_or_default());
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{generation}.{}\"", whole.trim_matches('"'))) {
         headers.insert(header::ETAG, value);
     }
     (status, headers, Json(body))
@@ -357,4 +428,33 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Probl
     let Some(value) = headers.get(name) else { return Ok(None) };
     let bad = |_| Problem::malformed(StatusCode::BAD_REQUEST, format!("{name} is not plain text"));
     value.to_str().map(Some).map_err(bad)
+}
+
+/// An ETag over what is answered.
+pub(super) fn tag_of(bytes: &[u8]) -> String {
+    let hex = Digest::sha256(bytes).to_hex();
+    format!("\"{}\"", hex.get(..32).unwrap_or_default())
+}
+
+/// An answer with the ETag of what it says.
+pub(super) struct Tagged<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let bytes = serde_json::to_vec(&self.0).unwrap_or_default();
+        ([(header::ETAG, tag_of(&bytes))], Json(self.0)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_ends_before_kubernetes_gives_up() {
+        let within = |timeout: Option<&str>| Patience { timeout: timeout.map(str::to_owned) }.within();
+        assert_eq!(within(Some("3s")), Duration::from_millis(2_500));
+        assert_eq!(within(Some("30s")), Duration::from_millis(9_500), "no longer than our own limit");
+        assert_eq!(within(None), Duration::from_millis(9_500));
+    }
 }

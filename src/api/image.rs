@@ -1,16 +1,18 @@
 //! `/v1/images`: what is in the store, and bringing more; an upload goes on where it stood, after either side died.
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{Cursor, Json, Path, Query};
+use super::extract::{Body, Cursor, Json, Path, Query, Tagged};
+use super::filter::{Filling, ImageFilter, is};
 use super::{App, Page, Problem};
 use crate::control::{Caller, OpError};
+use crate::types::limits;
 use crate::types::step::{EvidenceFile, ImageFacts, ImageVerdict, Upload, UploadRequest};
 
 /// A file of evidence on its way in.
@@ -18,8 +20,14 @@ use crate::types::step::{EvidenceFile, ImageFacts, ImageVerdict, Upload, UploadR
 #[serde(deny_unknown_fields)]
 pub struct EvidenceUpload {
     /// Its name, without a folder; it says what it is: `disk.img.sigstore.json`, `disk.img.cdx.json`.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*$")]
     pub name: String,
     /// Its bytes, in base64.
+    #[schema(
+        content_encoding = "base64",
+        pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        max_length = 67_108_864
+    )]
     pub base64: String,
 }
 
@@ -29,19 +37,44 @@ pub struct EvidenceUpload {
 pub struct FinishRequest {
     /// The evidence that is kept beside the image.
     #[serde(default)]
+    #[schema(max_items = 256)]
     pub evidence: Vec<EvidenceUpload>,
 }
 
 /// Images by digest.
-#[utoipa::path(get, path = "/v1/images", tag = "images", params(Cursor),
+#[utoipa::path(get, path = "/v1/images", tag = "images", params(Cursor, ImageFilter),
     responses((status = 200, body = Page<ImageFacts>), (status = "default", body = Problem)))]
 pub(super) async fn list(
     _: Caller,
     State(app): State<App>,
     Query(cursor): Query<Cursor>,
+    Query(filter): Query<ImageFilter>,
 ) -> Result<Json<Page<ImageFacts>>, Problem> {
-    let items = app.control.store().images(&cursor.after, cursor.limit()).await.map_err(OpError::from)?;
-    Ok(Json(Page::new(items, cursor.limit(), |facts| facts.digest.to_string())))
+    let limit = cursor.limit();
+    let Some(decision) = &filter.decision else {
+        let mut filling = Filling::new(cursor.after, limit);
+        loop {
+            let rows = app.control.store().images(&filling.after, limit).await.map_err(OpError::from)?;
+            let keep = |facts: ImageFacts| is(&facts.kind, filter.kind.as_ref()).then_some(facts);
+            if let Some(page) = filling.take(rows, limit, |facts| facts.digest.to_string(), keep) {
+                return Ok(Json(page));
+            }
+        }
+    };
+    // Each is asked about, which costs more than reading a row: so many and no more.
+    let limit = limit.min(limits::API_IMAGES_DECIDED);
+    let rows = app.control.store().images(&cursor.after, limit).await.map_err(OpError::from)?;
+    let Page { items: rows, next } = Page::new(rows, limit, |facts| facts.digest.to_string());
+    let mut items = Vec::new();
+    for facts in rows.into_iter().filter(|facts| is(&facts.kind, filter.kind.as_ref())) {
+        // What cannot be read is not allowed.
+        let verdict = app.control.image_judge(facts.digest.clone(), false).await;
+        let found = verdict.map_or_else(|_| "deny".to_owned(), |verdict| verdict.decision);
+        if found == *decision {
+            items.push(facts);
+        }
+    }
+    Ok(Json(Page { items, next }))
 }
 
 /// One image, by digest or name, with what the node decides about it now.
@@ -51,9 +84,9 @@ pub(super) async fn show(
     _: Caller,
     State(app): State<App>,
     Path(image): Path<String>,
-) -> Result<Json<ImageVerdict>, Problem> {
+) -> Result<Tagged<ImageVerdict>, Problem> {
     let facts = app.control.image_find(&image).await?;
-    Ok(Json(app.control.image_judge(facts.digest, false).await?))
+    Ok(Tagged(app.control.image_judge(facts.digest, false).await?))
 }
 
 /// Reads all of an image, holds it against its digest and its tree, and decides about it.
@@ -92,7 +125,7 @@ pub(super) async fn evidence(
     Json(request): Json<FinishRequest>,
 ) -> Result<Json<ImageVerdict>, Problem> {
     let facts = app.control.image_find(&image).await?;
-    Ok(Json(app.control.evidence_put(&caller, facts.digest, files(request)?).await?))
+    Ok(Json(app.control.evidence_put(&caller, facts.digest, files(request.evidence)?).await?))
 }
 
 /// Begins an upload.
@@ -102,8 +135,10 @@ pub(super) async fn begin(
     _: Caller,
     State(app): State<App>,
     Json(request): Json<UploadRequest>,
-) -> Result<(StatusCode, Json<Upload>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.control.upload_begin(request).await?)))
+) -> Result<impl IntoResponse, Problem> {
+    let upload = app.control.upload_begin(request).await?;
+    let place = [(header::LOCATION, format!("/v1/images/uploads/{}", upload.id))];
+    Ok((StatusCode::CREATED, place, Json(upload)))
 }
 
 /// How far an upload is.
@@ -123,7 +158,7 @@ pub(super) async fn append(
     State(app): State<App>,
     Path(id): Path<Uuid>,
     headers: HeaderMap,
-    piece: Bytes,
+    Body(piece): Body,
 ) -> Result<Json<Upload>, Problem> {
     let offset = headers.get("upload-offset").and_then(|value| value.to_str().ok()?.parse().ok());
     let missing = || Problem::malformed(StatusCode::BAD_REQUEST, "Upload-Offset says where the piece begins");
@@ -148,14 +183,14 @@ pub(super) async fn finish(
     Path(id): Path<Uuid>,
     Json(request): Json<FinishRequest>,
 ) -> Result<(StatusCode, Json<ImageVerdict>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.control.upload_finish(&caller, id, files(request)?).await?)))
+    Ok((StatusCode::CREATED, Json(app.control.upload_finish(&caller, id, files(request.evidence)?).await?)))
 }
 
-fn files(request: FinishRequest) -> Result<Vec<EvidenceFile>, Problem> {
+pub(super) fn files(evidence: Vec<EvidenceUpload>) -> Result<Vec<EvidenceFile>, Problem> {
     let decode = |file: EvidenceUpload| {
-        let bad = |_| Problem::malformed(StatusCode::BAD_REQUEST, format!("{:?} is not base64", file.name));
+        let bad = |_| Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, format!("{:?} is not base64", file.name));
         let bytes = base64::engine::general_purpose::STANDARD.decode(&file.base64).map_err(bad)?;
         Ok(EvidenceFile { name: file.name, bytes })
     };
-    request.evidence.into_iter().map(decode).collect()
+    evidence.into_iter().map(decode).collect()
 }

@@ -13,6 +13,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use ipnet::IpNet;
 use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,12 +23,15 @@ use crate::control::Control;
 use crate::types::limits;
 
 mod access;
+mod admission;
 mod audit;
 mod authn;
 mod console;
+mod contract;
 mod error;
 mod event;
 mod extract;
+mod filter;
 mod grant;
 mod health;
 mod image;
@@ -35,11 +39,13 @@ mod key;
 mod limit;
 mod listen;
 mod live;
+mod manners;
 mod me;
 mod metrics;
 mod node;
 mod observe;
 mod oidc;
+mod openapi;
 mod operation;
 mod peer;
 mod quarantine;
@@ -50,6 +56,7 @@ mod state;
 mod tenant;
 pub mod tls;
 mod user;
+mod version;
 mod vm;
 
 pub use error::Problem;
@@ -60,6 +67,7 @@ pub use key::{KeyRequest, KeyShown, RotateRequest};
 pub use listen::{Listeners, TlsListener};
 pub use me::{MeView, RotatedView, TotpView};
 pub use oidc::{CodeRequest, IdentityRequest, ProviderView, TokenRequest};
+pub use openapi::text as openapi;
 pub use quarantine::{QuarantineRequest, QuarantineView, ReleaseRequest};
 pub use role::{RoleAmendRequest, RoleRequest, RoleView};
 pub use service::ServiceRequest;
@@ -130,7 +138,7 @@ impl App {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "DebVisor", description = "The control plane of verified virtual machines."))]
+#[openapi(components(schemas(Problem)))]
 struct Description;
 
 /// Serves the interface until `stop` says so; then lets the requests that are under way end.
@@ -138,31 +146,36 @@ pub async fn serve(control: Control, listeners: Listeners, conduct: Conduct, sto
     let (held, holder) = watch::channel(());
     let drain = conduct.drain;
     let ending = Ending { stop: stop.clone(), _held: holder };
-    let (router, _) = router(App::new(control, ending, conduct));
+    let router = router(App::new(control, ending, conduct));
     listen::accept(listeners, router, stop).await;
     if tokio::time::timeout(drain, held.closed()).await.is_err() {
         tracing::warn!("requests are still under way, and are not waited for any longer");
     }
 }
 
-fn router(app: App) -> (Router, utoipa::openapi::OpenApi) {
-    let (router, description) = routes().split_for_parts();
-    let served = description.clone();
-    let router = router
+/// The endpoints with everything around them. What comes first on the way in stands last.
+fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
         // A WebSocket over HTTP/2 opens by another method (RFC 8441).
         .route("/v1/events/live", connect(live::event::follow))
         .route("/v1/vms/{vm}/console/live", connect(console::live::attach))
-        .route("/v1/openapi.json", axum::routing::get(async move || axum::Json(served.clone())))
         .fallback(async || Problem::unknown("there is nothing at this address"))
         .method_not_allowed_fallback(async || Problem::method())
+        .route_layer(middleware::from_fn_with_state(version::DEPRECATED, version::announce))
+        .route_layer(middleware::from_fn(contract::keep))
+        .route_layer(middleware::from_fn(contract::named))
         .route_layer(middleware::from_fn_with_state(app.clone(), access::guard))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::allow))
         .layer(middleware::from_fn_with_state(app.clone(), peer::identify))
-        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
+        .layer(middleware::from_fn(contract::bounded))
+        .layer(DefaultBodyLimit::max(limits::API_DOCUMENT_BYTES))
         .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(limits::API_BODY_PAUSE_MS)))
+        .layer(middleware::from_fn(manners::in_time))
+        .layer(CatchPanicLayer::custom(manners::panicked))
+        .layer(middleware::from_fn(manners::dress))
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
-        .with_state(app);
-    (router, description)
+        .with_state(app)
 }
 
 fn connect<H, T>(handler: H) -> axum::routing::MethodRouter<App>
@@ -190,10 +203,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(image::list))
         .routes(routes!(image::show, image::delete))
         .routes(routes!(image::verify))
-        .routes(routes!(image::evidence))
         .routes(routes!(image::begin))
-        .routes(routes!(image::state, image::append, image::abort))
-        .routes(routes!(image::finish))
         .routes(routes!(event::list))
         .routes(routes!(live::event::follow))
         .routes(routes!(key::list, key::create))
@@ -247,6 +257,19 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::read))
+        .routes(routes!(openapi::show))
+        .routes(routes!(admission::kubernetes::review))
+        .merge(large())
+}
+
+/// Those whose bodies are bytes of images, or evidence.
+fn large() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(admission::decide))
+        .routes(routes!(image::evidence))
+        .routes(routes!(image::state, image::append, image::abort))
+        .routes(routes!(image::finish))
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
 }
 
 /// What the endpoints are.
@@ -271,11 +294,8 @@ mod tests {
             .iter()
             .flat_map(|(path, item)| methods(item).into_iter().map(|method| (method.to_owned(), path.clone())))
             .collect();
-        let kept: BTreeSet<(String, String)> = TABLE
-            .iter()
-            .filter(|(_, path, _)| *path != "/v1/openapi.json")
-            .map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()))
-            .collect();
+        let kept: BTreeSet<(String, String)> =
+            TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
         assert_eq!(described, kept);
     }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Tagged};
 use super::{App, Page, Problem};
 use crate::control::Caller;
 use crate::types::step::NodeFacts;
@@ -22,8 +22,8 @@ pub(super) async fn show(
     _: Caller,
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<Json<NodeFacts>, Problem> {
+) -> Result<Tagged<NodeFacts>, Problem> {
     let nodes = app.control.store().nodes().await.map_err(crate::control::OpError::from)?;
     let found = nodes.into_iter().find(|node| node.name == name);
-    found.map(Json).ok_or_else(|| Problem::unknown(format!("there is no node {name:?}")))
+    found.map(Tagged).ok_or_else(|| Problem::unknown(format!("there is no node {name:?}")))
 }

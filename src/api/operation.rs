@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 
-use super::extract::{Json, Path, Query, Wait};
+use super::extract::{Path, Query, Tagged, Wait};
 use super::{App, Problem};
 use crate::control::Caller;
 use crate::store::Operation;
@@ -18,7 +18,7 @@ pub(super) async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
     Query(wait): Query<Wait>,
-) -> Result<Json<Operation>, Problem> {
+) -> Result<Tagged<Operation>, Problem> {
     let seconds = wait.wait.min(limits::API_WAIT_SECONDS);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
     let mut events = app.control.store().events();
@@ -26,14 +26,14 @@ pub(super) async fn show(
         events.mark_unchanged();
         let operation = app.control.operation_find(&id).await?;
         if operation.state.has_ended() {
-            return Ok(Json(operation));
+            return Ok(Tagged(operation));
         }
         let changed = tokio::select! {
             changed = tokio::time::timeout_at(deadline, events.changed()) => matches!(changed, Ok(Ok(()))),
             () = app.ending.begun() => false,
         };
         if !changed {
-            return Ok(Json(app.control.operation_find(&id).await?));
+            return Ok(Tagged(app.control.operation_find(&id).await?));
         }
     }
 }

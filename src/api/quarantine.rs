@@ -1,6 +1,5 @@
 //! `/v1/quarantines`, `/v1/approvals`, `/v1/overrides`: what must not run, and what takes two people.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::SignedDuration;
@@ -8,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{Json, Path};
+use super::extract::{Body, Json, Path, Query};
+use super::filter::{QuarantineFilter, begins, is};
 use super::{App, Page, Problem};
 use crate::control::{Caller, OpError};
 use crate::store::{Approval, OverrideRow, Quarantine};
@@ -18,8 +18,10 @@ use crate::store::{Approval, OverrideRow, Quarantine};
 #[serde(deny_unknown_fields)]
 pub struct QuarantineRequest {
     /// A digest, `key:sha256:…`, `identity:…`, `openpgp:…` or `policy:sha256:…`.
+    #[schema(min_length = 1, max_length = 1_024)]
     pub target: String,
     /// Why.
+    #[schema(min_length = 1, max_length = 1_000)]
     pub why: String,
 }
 
@@ -33,7 +35,7 @@ pub struct QuarantineView {
     pub in_force: bool,
     /// Until when two people let it run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub released_until: Option<jiff::Timestamp>,
 }
 
@@ -42,15 +44,21 @@ pub struct QuarantineView {
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
     /// Why.
+    #[schema(min_length = 1, max_length = 1_000)]
     pub why: String,
     /// For how long, in seconds.
+    #[schema(minimum = 1, maximum = 31_536_000)]
     pub lasts_seconds: u64,
 }
 
 /// Everything that was put into quarantine.
-#[utoipa::path(get, path = "/v1/quarantines", tag = "quarantine",
+#[utoipa::path(get, path = "/v1/quarantines", tag = "quarantine", params(QuarantineFilter),
     responses((status = 200, body = Page<QuarantineView>), (status = "default", body = Problem)))]
-pub(super) async fn list(_: Caller, State(app): State<App>) -> Result<Json<Page<QuarantineView>>, Problem> {
+pub(super) async fn list(
+    _: Caller,
+    State(app): State<App>,
+    Query(filter): Query<QuarantineFilter>,
+) -> Result<Json<Page<QuarantineView>>, Problem> {
     let now = app.control.now();
     let rules = crate::control::rules::Rules::load(app.control.store()).await?;
     let mut items = Vec::new();
@@ -58,6 +66,9 @@ pub(super) async fn list(_: Caller, State(app): State<App>) -> Result<Json<Page<
         let entry = rules.entries.iter().find(|entry| entry.id == quarantine.id);
         let in_force = entry.is_none_or(|entry| entry.is_in_force(now));
         let released_until = entry.and_then(|entry| entry.release.as_ref()).map(|release| release.expires_at());
+        if !begins(&quarantine.target, filter.target.as_ref()) || !is(&in_force, filter.in_force.as_ref()) {
+            continue;
+        }
         items.push(QuarantineView { quarantine, in_force, released_until: released_until.filter(|_| !in_force) });
     }
     Ok(Json(Page { items, next: None }))
@@ -112,12 +123,12 @@ pub(super) async fn approve(
 
 /// Brings an override that two people signed: a machine may run although the gate says no, for a while.
 #[utoipa::path(post, path = "/v1/overrides", tag = "quarantine",
-    request_body(content = String, content_type = "application/json"),
+    request_body(content = Object, content_type = "application/json"),
     responses((status = 201, body = OverrideRow), (status = "default", body = Problem)))]
 pub(super) async fn override_put(
     caller: Caller,
     State(app): State<App>,
-    document: Bytes,
+    Body(document): Body,
 ) -> Result<(StatusCode, Json<OverrideRow>), Problem> {
     Ok((StatusCode::CREATED, Json(app.control.override_put(&caller, document.to_vec()).await?)))
 }

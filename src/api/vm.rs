@@ -1,12 +1,13 @@
 //! `/v1/vms`: machines. A change is written down and answered; what comes of it is an operation to wait for.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Cursor, Guards, InProject, Json, Machine, Query, tag};
+use super::filter::{Filling, OperationFilter, VmFilter, begins, is};
 use super::{App, Page, Problem};
 use crate::control::authz::Resource;
 use crate::control::ops::vm::Wish;
@@ -15,7 +16,7 @@ use crate::store::{Hold, Operation, Vm};
 use crate::types::Reason;
 use crate::types::access::Permission;
 use crate::types::step::{Action, Observed};
-use crate::types::vm::{DesiredPower, VmId, VmSpec};
+use crate::types::vm::{DesiredPower, ObservedPower, VmId, VmSpec};
 
 /// A machine: what it shall be, what it is, and what stands between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -39,14 +40,14 @@ pub struct VmView {
     pub observed: Option<Observed>,
     /// When that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub seen_at: Option<Timestamp>,
     /// Why it is left alone although it shall run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// It is not started again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub not_before: Option<Timestamp>,
     /// How often it died in a row.
     pub failures: u32,
@@ -54,10 +55,9 @@ pub struct VmView {
     pub deleting: bool,
     /// Why it may not run: something in it is in quarantine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<serde_json::Value>)]
     pub quarantined: Vec<Reason>,
     /// When it was described first.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
@@ -118,24 +118,40 @@ pub struct MoveRequest {
 type Tagged<T> = (StatusCode, HeaderMap, Json<T>);
 
 /// The machines that the caller may see, in the order in which they were described.
-#[utoipa::path(get, path = "/v1/vms", tag = "vms", params(Cursor),
+#[utoipa::path(get, path = "/v1/vms", tag = "vms", params(Cursor, VmFilter),
     responses((status = 200, body = Page<VmView>), (status = "default", body = Problem)))]
 pub(super) async fn list(
     caller: Caller,
     State(app): State<App>,
     Query(cursor): Query<Cursor>,
+    Query(filter): Query<VmFilter>,
 ) -> Result<Json<Page<VmView>>, Problem> {
     let bad = |_| Problem::malformed(StatusCode::BAD_REQUEST, "`after` is no cursor of this list");
-    let after = if cursor.after.is_empty() { None } else { Some(cursor.after.parse::<VmId>().map_err(bad)?) };
     let sight = app.control.sight(&caller, Permission::VmRead).await?;
-    let machines = app.control.store().vms(&sight, after, cursor.limit()).await.map_err(OpError::from)?;
-    let mut concerned = app.control.quarantined(&machines);
+    let limit = cursor.limit();
+    let mut filling = Filling::new(cursor.after, limit);
+    let Page { items, next } = loop {
+        let after = &filling.after;
+        let after = if after.is_empty() { None } else { Some(after.parse::<VmId>().map_err(bad)?) };
+        let rows = app.control.store().vms(&sight, after, limit).await.map_err(OpError::from)?;
+        let keep = |vm: Vm| wanted(&vm, &filter).then_some(vm);
+        if let Some(page) = filling.take(rows, limit, |vm| vm.id.to_string(), keep) {
+            break page;
+        }
+    };
+    let mut concerned = app.control.quarantined(&items);
     let view = |vm: Vm| {
         let reasons = concerned.remove(&vm.id).unwrap_or_default();
         VmView::new(vm, reasons)
     };
-    let items = machines.into_iter().map(view).collect();
-    Ok(Json(Page::new(items, cursor.limit(), |view: &VmView| view.id.to_string())))
+    Ok(Json(Page { items: items.into_iter().map(view).collect(), next }))
+}
+
+fn wanted(vm: &Vm, filter: &VmFilter) -> bool {
+    let power = vm.observed.as_ref().map_or(ObservedPower::Stopped, |seen| seen.power);
+    begins(&vm.spec.name, filter.name.as_ref())
+        && is(&power, filter.power.as_ref())
+        && is(&vm.node, filter.node.as_ref())
 }
 
 /// Describes a machine. What its node's gate would refuse is refused here.
@@ -250,19 +266,34 @@ pub(super) async fn project(
 }
 
 /// What was asked of a machine, the oldest first.
-#[utoipa::path(get, path = "/v1/vms/{vm}/operations", tag = "vms", params(("vm" = String, Path), Cursor),
+#[utoipa::path(get, path = "/v1/vms/{vm}/operations", tag = "vms", params(("vm" = String, Path), Cursor, OperationFilter),
     responses((status = 200, body = Page<Operation>), (status = "default", body = Problem)))]
 pub(super) async fn operations(
     _: Caller,
     State(app): State<App>,
     Machine(id): Machine,
     Query(cursor): Query<Cursor>,
+    Query(filter): Query<OperationFilter>,
 ) -> Result<Json<Page<Operation>>, Problem> {
-    let items = app.control.store().operations_of(id, &cursor.after, cursor.limit()).await.map_err(OpError::from)?;
-    Ok(Json(Page::new(items, cursor.limit(), |operation| operation.id.to_string())))
+    let limit = cursor.limit();
+    let mut filling = Filling::new(cursor.after, limit);
+    loop {
+        let rows = app.control.store().operations_of(id, &filling.after, limit).await.map_err(OpError::from)?;
+        let keep = |operation: Operation| is(&operation.state, filter.state.as_ref()).then_some(operation);
+        if let Some(page) = filling.take(rows, limit, |operation| operation.id.to_string(), keep) {
+            return Ok(Json(page));
+        }
+    }
 }
 
 fn tagged(status: StatusCode, app: &App, vm: Vm) -> Tagged<VmView> {
     let reasons = app.control.quarantined(std::slice::from_ref(&vm)).remove(&vm.id).unwrap_or_default();
-    tag(status, vm.generation, VmView::new(vm, reasons))
+    let place = format!("/v1/vms/{}", vm.id);
+    let (status, mut headers, view) = tag(status, vm.generation, VmView::new(vm, reasons));
+    if status == StatusCode::CREATED
+        && let Ok(place) = HeaderValue::from_str(&place)
+    {
+        headers.insert(header::LOCATION, place);
+    }
+    (status, headers, view)
 }

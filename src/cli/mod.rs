@@ -31,6 +31,7 @@ mod log;
 mod login;
 mod node;
 mod notify;
+mod openapi;
 mod output;
 mod policy;
 mod progress;
@@ -189,6 +190,9 @@ enum Command {
     /// Verify as sigstore-conformance asks
     #[command(hide = true)]
     VerifyBundle(conformance::VerifyArgs),
+    /// Write the description of the interface
+    #[command(hide = true)]
+    Openapi,
     /// Print completions for a shell
     Completions(completions::Args),
     /// Write the man pages
@@ -350,6 +354,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<Ended> {
         Command::Explain(args) => explain::run(args, context),
         Command::SignBundle(args) => conformance::sign(&args, context),
         Command::VerifyBundle(args) => conformance::verify(args, context),
+        Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => completions::man(args, context),
     }

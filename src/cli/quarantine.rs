@@ -79,7 +79,8 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
             let bytes = artifact::read_bounded(&file, limits::TICKET_BYTES).map_err(|error| {
                 UsageError::new(format!("cannot read {}: {error}", file.display()), "check the path")
             })?;
-            let row: OverrideRow = client.bytes(Method::POST, "/v1/overrides", &[], bytes)?;
+            let kind = [("content-type", "application/json".to_owned())];
+            let row: OverrideRow = client.bytes(Method::POST, "/v1/overrides", &kind, bytes)?;
             told(context, &row, &format!("machine {} may run until {}", row.vm, row.expires_at))?;
         }
     }

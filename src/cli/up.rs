@@ -34,6 +34,7 @@ use crate::node::hypervisor::simulated::Simulated;
 use crate::node::hypervisor::{AcceleratorChoice, Hypervisor};
 use crate::node::images::ImageStore;
 use crate::node::key::NodeKey;
+use crate::node::registries::Registries;
 use crate::release::admit::{AdmissionTrust, QuarantineAction as Stilled};
 use crate::release::attest::note::NoteSigner;
 use crate::release::evidence::note::NoteKey;
@@ -218,11 +219,16 @@ async fn serve<H: Hypervisor>(
         policy: trust.policy_digest().map_or_else(|reason| reason.to_string(), |digest| digest.to_string()),
         seen_at: context.now_again(),
     };
+    let registries = Registries {
+        allowed: plan.config.registries.allowed.clone(),
+        docker_config: context.environment.docker_config.clone(),
+    };
     let generations = plan.state.join("generations.json");
     let (watcher, revoked) = revoked::Watcher::new(context.environment.config_dir.clone(), clock);
     let admission =
         Admission::new(plan.node.clone(), images.clone(), trust, revoked.clone(), issuer, clock, generations)
-            .context("cannot read generations.json")?;
+            .context("cannot read generations.json")?
+            .asking(registries);
     let store = match Store::open(&plan.state.join("state.db")).await {
         Err(newer @ StoreError::Newer { .. }) => {
             let hint = "start the debvisor that wrote it, or a newer one; or restore a backup that is older";

@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "metrics.allow", form: Networks, default: "[]", meaning: "addresses that may read `/metrics` without a credential" },
     Key { path: "node", form: Text, default: "", meaning: "the node's name; the host's where none is given" },
     Key { path: "oidc", form: Section, default: "", meaning: "OpenID providers by which people log in: [keys.md](../how-to/keys.md)" },
+    Key { path: "registries.allowed", form: Texts, default: "[]", meaning: "registries, as `registry.example:5000`, that questions about container images may lead to: [kubernetes.md](../how-to/kubernetes.md)" },
     Key { path: "server.drain-seconds", form: Number(0, 600), default: "30", meaning: "how long requests that are under way are waited for at the end" },
     Key { path: "server.least-disk-mib", form: Number(0, 1_000_000_000), default: "256", meaning: "with less space than this in the state directory it is not ready" },
     Key { path: "telemetry.otlp-endpoint", form: Url, default: "", meaning: "where traces go, by OTLP over HTTP: `http://collector:4318/v1/traces`" },

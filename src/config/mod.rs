@@ -241,6 +241,8 @@ pub struct ServerConfig {
     pub log: LogConfig,
     /// Who reads the figures.
     pub metrics: MetricsConfig,
+    /// Registries that questions about container images may lead to.
+    pub registries: RegistriesConfig,
     /// How the service ends, and when it is ready.
     pub server: ServiceConfig,
     /// Where traces go.
@@ -313,6 +315,14 @@ pub struct ListenConfig {
     pub connections: usize,
     /// Connections at once of one address.
     pub connections_per_address: usize,
+}
+
+/// Registries that questions about container images may lead to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RegistriesConfig {
+    /// As `registry.example:5000`; no other is asked.
+    pub allowed: Vec<String>,
 }
 
 /// How machines are run.

@@ -5,12 +5,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use crate::release::admit::quarantine::Entry;
+use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Ended, EvidenceFile, ImageFacts, ImageVerdict, NodeFacts, Observed, Order, Passage, Upload, UploadRequest,
 };
@@ -66,6 +68,12 @@ pub trait Link: Send + Sync + 'static {
 
     /// What it decides about an image now; `whole` reads all of its bytes first.
     fn image_judge(&self, digest: Digest, whole: bool) -> Pending<'_, Result<ImageVerdict, Reason>>;
+
+    /// What it would decide about an image with these bytes; nothing is started.
+    fn admit_image(&self, question: ImageQuestion) -> Pending<'_, ImageAnswer>;
+
+    /// What it decides about an image in a registry, with what is attached to it there; nothing is fetched to be run.
+    fn admit_container(&self, reference: String, within: Duration) -> Pending<'_, ImageAnswer>;
 
     /// Removes an image that no machine reads from.
     fn image_delete(&self, digest: Digest) -> Pending<'_, Result<(), Reason>>;

@@ -60,6 +60,8 @@ struct Inner {
     /// Wakes the reconciler.
     wake: Notify,
     rules: watch::Sender<Arc<rules::Rules>>,
+    /// What was answered about images in registries a moment ago.
+    admissions: Mutex<ops::admission::Remembered>,
     /// Who may what, as it was read last.
     grants: watch::Sender<Arc<authz::Grants>>,
     /// One reads them at a time.
@@ -234,6 +236,7 @@ impl Control {
             busy: Mutex::default(),
             wake: Notify::new(),
             rules: watch::channel(Arc::new(rules)).0,
+            admissions: Mutex::default(),
             grants: watch::channel(Arc::new(grants)).0,
             granting: tokio::sync::Mutex::default(),
             revoked,

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::hypervisor::{Artifact as Wanted, SealedArtifact};
 use super::images::{ImageRecord, ImageStore, Sealed};
 use super::key::NodeKey;
+use super::registries::Registries;
 use crate::release::admit::quarantine::Entry;
 use crate::release::admit::{
     AdmissionTrust, BootArtifact, BootPermit, BootRequest, Evidence, EvidenceFile, IssueError, Judged, Measured,
@@ -32,6 +33,8 @@ use crate::release::trust::revocation::Known;
 use crate::types::step::{ImageFacts, ImageVerdict, Passage};
 use crate::types::vm::{ArtifactKind, BootPath, VmId};
 use crate::types::{Clock, Code, Digest, DigestAlgorithm, Reason, limits};
+
+mod asked;
 
 /// How long a ticket holds where the trust allows it: long enough for a start, short enough to be asked for again.
 const TICKET: SignedDuration = SignedDuration::from_hours(1);
@@ -52,6 +55,7 @@ pub struct Admission {
     generations: Generations,
     /// What evidence asked for besides the digests of the receipt, by image.
     gone_by: Mutex<HashMap<Digest, Arc<GoneBy>>>,
+    registries: Registries,
 }
 
 #[derive(Debug)]
@@ -98,7 +102,20 @@ impl Admission {
             rules: RwLock::default(),
             generations,
             gone_by: Mutex::default(),
+            registries: Registries::default(),
         })
+    }
+
+    /// The same, which may ask these registries.
+    #[must_use]
+    pub fn asking(mut self, registries: Registries) -> Self {
+        self.registries = registries;
+        self
+    }
+
+    /// The registries that may be asked.
+    pub const fn registries(&self) -> &Registries {
+        &self.registries
     }
 
     /// Whom it believes.

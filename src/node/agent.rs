@@ -23,6 +23,8 @@ use super::hypervisor::{
 use super::images::{Alarm, BlockServer, Expected, ImageFormat, ImageRecord, ImageStore, SocketAt, UploadState};
 use crate::kill::{self, KillPoint};
 use crate::release::admit::quarantine::{Entry, Target};
+use crate::release::decision::Decision;
+use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Action, Ended, EvidenceFile, ImageFacts, ImageVerdict, News, NodeFacts, Observed, Order, Outcome, Passage, Slot,
     Step, Upload, UploadRequest,
@@ -661,6 +663,24 @@ impl<H: Hypervisor> Agent<H> {
             inner.admission.verdict(&digest)
         })
         .await
+    }
+
+    /// What would be decided about an image with these bytes.
+    pub async fn admit_image(&self, question: ImageQuestion) -> ImageAnswer {
+        self.blocking(move |inner| inner.admission.asked(&question)).await
+    }
+
+    /// What is decided about an image in a registry.
+    pub async fn admit_container(&self, reference: String, within: Duration) -> ImageAnswer {
+        match self.inner.admission.registries().find(&reference, within).await {
+            Ok((artifact, evidence)) => {
+                self.blocking(move |inner| inner.admission.asked_of_registry(reference, &artifact, &evidence)).await
+            }
+            Err(reason) => {
+                let decision = Decision::from_reasons([&reason]).name();
+                ImageAnswer::without(reference, decision, reason)
+            }
+        }
     }
 
     /// Removes an image.

@@ -5,3 +5,4 @@ pub mod agent;
 pub mod hypervisor;
 pub mod images;
 pub mod key;
+pub mod registries;

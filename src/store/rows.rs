@@ -62,10 +62,9 @@ pub struct Hold {
     pub message: String,
     /// The gate's reasons, where it was a refusal.
     #[serde(default)]
-    #[schema(value_type = Vec<serde_json::Value>)]
     pub reasons: Vec<Reason>,
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
@@ -100,7 +99,7 @@ impl OperationState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
     /// Its identity; of version 7, so that they sort by time.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
     /// The machine that it is about.
     pub vm: VmId,
@@ -113,19 +112,18 @@ pub struct Operation {
     pub state: OperationState,
     /// The gate's reasons, where it was refused.
     #[serde(default)]
-    #[schema(value_type = Vec<serde_json::Value>)]
     pub reasons: Vec<Reason>,
     /// What stood in the way, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it was asked for.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
 }
 
@@ -152,7 +150,7 @@ pub struct DecisionRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Quarantine {
     /// Its identity.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
     /// What may not: a digest, `key:…`, `identity:…`, `openpgp:…` or `policy:…`.
     pub target: String,
@@ -161,7 +159,7 @@ pub struct Quarantine {
     /// By whom.
     pub by: String,
     /// Since when.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
 
@@ -169,27 +167,27 @@ pub struct Quarantine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Approval {
     /// Its identity.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
     /// The quarantine that it would release for a while.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub quarantine: Uuid,
     /// Why.
     pub reason: String,
     /// Who asked.
     pub requested_by: String,
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub requested_at: Timestamp,
     /// Who approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub approved_at: Option<Timestamp>,
     /// When it ends, approved or not.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
 
@@ -198,19 +196,19 @@ pub struct Approval {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OverrideRow {
     /// Its identity.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
     /// The machine.
     pub vm: VmId,
     /// The signed document.
     pub document: String,
     /// When it ends.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// Who brought it.
     pub added_by: String,
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub added_at: Timestamp,
 }
 
@@ -220,7 +218,7 @@ pub struct Event {
     /// Its number; each is larger than the one before.
     pub id: i64,
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// What, as `vm.started`.
     pub kind: String,
@@ -249,7 +247,7 @@ pub struct AuditRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {
     /// When.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Who: `uid:0 (root)`, `node:name`, `system`.
     pub actor: String,

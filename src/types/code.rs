@@ -544,6 +544,16 @@ codes! {
     // The interface of the control plane
     RequestMalformed "request-malformed" Deny { "A request to the control plane is not of the form that it must have." }
         from "docs/reference/api.md" fix "compare the request with the description of the interface"
+    ImageNotByDigest "image-not-by-digest" Deny { "A container image is named by a tag, or by nothing that can be read; a tag may mean another image tomorrow." }
+        from "docs/how-to/kubernetes.md" fix "name it as REGISTRY/REPOSITORY@sha256:HEX"
+    RegistryNotAllowed "registry-not-allowed" Deny { "A container image is in a registry that the configuration does not name, and no other is asked." }
+        from "docs/how-to/kubernetes.md" fix "name the registry in `allowed` of the table [registries]"
+    AdmissionTimeout "admission-timeout" Undecided { "What speaks for a container image was not here before the answer had to be given." }
+        from "docs/how-to/kubernetes.md" fix "see that the registry answers; raise the webhook's timeoutSeconds"
+    WorkloadUnknown "workload-unknown" Deny { "Kubernetes asks about an object whose images are not known, or that names none where they must stand." }
+        from "docs/how-to/kubernetes.md" fix "let the webhook's rules match pods and the kinds that have templates of pods"
+    RequestTimeout "request-timeout" Undecided { "A request to the control plane took too long and was given up; whether it was done is not known." }
+        from "docs/reference/api.md" fix "look at the state of what it was about, then ask again; a POST under its Idempotency-Key"
     ResourceUnknown "resource-unknown" Deny { "There is no machine, image, operation or other thing of this name." }
         from "RFC 9110 section 15.5.5" fix "list what there is: debvisor vm list, debvisor image list, debvisor project list, and so on"
     ResourceConflict "resource-conflict" Deny { "The request does not fit the state of what it is about." }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The digest algorithms that may name an artifact. SHA-1 and MD5 have no variant: nothing is bound by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -153,6 +156,23 @@ impl FromStr for Digest {
         let (name, hex) = text.split_once(':').ok_or_else(|| DigestError::Algorithm(text.to_owned()))?;
         let algorithm = DigestAlgorithm::from_name(name).ok_or_else(|| DigestError::Algorithm(name.to_owned()))?;
         Self::from_hex(algorithm, hex)
+    }
+}
+
+impl PartialSchema for Digest {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A digest: the algorithm, and its bytes in hexadecimal."))
+            .pattern(Some("^(sha256:[0-9a-fA-F]{64}|sha384:[0-9a-fA-F]{96}|sha512:[0-9a-fA-F]{128})$"))
+            .max_length(Some(135))
+            .into()
+    }
+}
+
+impl ToSchema for Digest {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Digest".into()
     }
 }
 

@@ -238,8 +238,34 @@ pub const LINT_RESULTS: usize = 25_000;
 /// Components that a manifest of a release may name.
 pub const RELEASE_COMPONENTS: usize = 1_000;
 
-/// The body of a request to the control plane; a piece of an upload is one.
+/// The body of a request to the control plane where it is a piece of an upload, or evidence.
 pub const API_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// The body of a request to the control plane where it is a document.
+pub const API_DOCUMENT_BYTES: usize = 1024 * 1024;
+/// The address of a request to the control plane, with what stands behind the question mark.
+pub const API_ADDRESS_BYTES: usize = 8 * 1024;
+/// The header fields of a request to the control plane, all together.
+pub const API_HEADERS_BYTES: usize = 32 * 1024;
+/// How long a request to the control plane may take, in seconds; what waits on purpose waits for less.
+pub const API_REQUEST_SECONDS: u64 = 90;
+/// How long a request may take that moves or reads an image, in seconds.
+pub const API_LONG_REQUEST_SECONDS: u64 = 3_600;
+/// Images of one Kubernetes workload that are asked about.
+pub const ADMISSION_WEBHOOK_IMAGES: usize = 64;
+/// How long an answer to Kubernetes may take at most, in seconds; it waits for less where it says so.
+pub const ADMISSION_WEBHOOK_SECONDS: u64 = 10;
+/// A reference of a container image.
+pub const IMAGE_REFERENCE_BYTES: usize = 1024;
+/// Answers about container images that are remembered for a moment.
+pub const ADMISSIONS_REMEMBERED: usize = 1_000;
+/// Rows that one request for a narrowed list looks at before it says where to go on.
+pub const API_LOOKED_THROUGH: u32 = 10_000;
+/// Images that are decided about for one request for a list by decision.
+pub const API_IMAGES_DECIDED: u32 = 100;
+/// A parameter of a request to the control plane that has no bound of its own.
+pub const API_PARAMETER_BYTES: usize = 1024;
+/// A text in a document that is sent to the control plane and has no bound of its own.
+pub const API_TEXT_BYTES: usize = 64 * 1024;
 /// Items of one page of a list.
 pub const API_PAGE_ITEMS: u32 = 1_000;
 /// How long a client may take for its half of a TLS handshake, in milliseconds.

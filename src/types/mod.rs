@@ -2,6 +2,7 @@
 //! Invariant: nothing in here reads a file, a clock or the network.
 
 pub mod access;
+pub mod admission;
 mod clock;
 mod code;
 mod digest;

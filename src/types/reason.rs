@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Code, Outcome};
 
 /// The stable name of a reason: one of our own [`Code`]s, or a kebab-case code that a user's policy chose.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", max_length = 64, example = "image-changed")]
 pub struct ReasonCode(Cow<'static, str>);
 
 impl ReasonCode {
@@ -47,7 +49,7 @@ impl fmt::Display for ReasonCode {
 }
 
 /// One reason of a decision.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
     /// Stable kebab-case code; see `debvisor explain`.
     pub code: ReasonCode,

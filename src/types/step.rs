@@ -69,14 +69,15 @@ pub enum Action {
     /// Put an ISO image into a drive.
     AttachIso {
         /// The drive: `iso0`, `iso1`, …
+        #[schema(max_length = 16, pattern = "^iso[0-9]{1,2}$")]
         slot: String,
         /// The image.
-        #[schema(value_type = String)]
         image: Digest,
     },
     /// Plug a disk in.
     AttachDisk {
         /// Where: `disk1`, `disk2`, …
+        #[schema(max_length = 16, pattern = "^disk[0-9]{1,2}$")]
         slot: String,
         /// The disk.
         disk: Disk,
@@ -84,6 +85,7 @@ pub enum Action {
     /// Plug a network card in.
     AttachNic {
         /// Where: `nic1`, `nic2`, …
+        #[schema(max_length = 16, pattern = "^nic[0-9]{1,2}$")]
         slot: String,
         /// The card.
         nic: Nic,
@@ -91,21 +93,25 @@ pub enum Action {
     /// Take out what is in a slot.
     Detach {
         /// The slot.
+        #[schema(max_length = 16, pattern = "^(iso|disk|nic)[0-9]{1,2}$")]
         slot: String,
     },
     /// Keep memory and disks as they are, under this name.
     CreateSnapshot {
         /// The name.
+        #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9][a-z0-9-]*$")]
         name: String,
     },
     /// Go back to a snapshot, through the gate.
     RevertSnapshot {
         /// The name.
+        #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9][a-z0-9-]*$")]
         name: String,
     },
     /// Forget a snapshot.
     DeleteSnapshot {
         /// The name.
+        #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9][a-z0-9-]*$")]
         name: String,
     },
     /// Write its memory down and switch it off; its next start goes on from there.
@@ -230,7 +236,6 @@ pub struct Slot {
     /// What it is to the machine.
     pub kind: ArtifactKind,
     /// Its bytes.
-    #[schema(value_type = String)]
     pub digest: Digest,
     /// How reading it is held against that; nothing for what was copied into sealed memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -297,7 +302,7 @@ pub struct NodeFacts {
     /// The digest of the admission policy that it holds machines against.
     pub policy: String,
     /// When it said so.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub seen_at: Timestamp,
 }
 
@@ -305,7 +310,6 @@ pub struct NodeFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageFacts {
     /// SHA-256 of its bytes.
-    #[schema(value_type = String)]
     pub digest: Digest,
     /// What it is to a machine.
     pub kind: ArtifactKind,
@@ -321,7 +325,6 @@ pub struct ImageFacts {
     pub virtual_bytes: Option<u64>,
     /// Root of the Merkle tree over its blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub tree_root: Option<Digest>,
     /// SHA-512 of its bytes, where it was taken at import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -333,7 +336,7 @@ pub struct ImageFacts {
     /// Names of the evidence that is kept beside it.
     pub evidence: Vec<String>,
     /// When it came in.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub imported_at: Timestamp,
 }
 
@@ -370,13 +373,14 @@ pub struct UploadRequest {
     /// What it is to a machine.
     pub kind: ArtifactKind,
     /// What it is called.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^/\\x00-\\x1f\\x7f]+$", example = "debian-12.raw")]
     pub name: String,
     /// The digest that it must have.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
     /// The length that it must have, in bytes; where it is known, the space is reserved at once.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 8_796_093_022_208u64)]
     pub bytes: Option<u64>,
 }
 
@@ -384,7 +388,7 @@ pub struct UploadRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
     /// Its identity.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
     /// What was said of it.
     pub request: UploadRequest,
@@ -409,7 +413,6 @@ pub struct ImageVerdict {
     /// `allow`, `deny` or `undecided`.
     pub decision: String,
     /// Why it is not `allow`.
-    #[schema(value_type = Vec<serde_json::Value>)]
     pub reasons: Vec<Reason>,
     /// Who vouches for it.
     pub signers: Vec<String>,

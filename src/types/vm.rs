@@ -12,7 +12,7 @@ use super::Digest;
 /// A virtual machine's identity for all time; a name may be given again, this may not. A UUID of version 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String)]
+#[schema(value_type = String, format = "uuid")]
 pub struct VmId(Uuid);
 
 impl VmId {
@@ -134,11 +134,14 @@ impl BootPath {
 #[serde(deny_unknown_fields)]
 pub struct VmSpec {
     /// The name: lower-case letters, digits and hyphens, at most 63, as a DNS label (RFC 1123 section 2.1).
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", max_length = 63, example = "web")]
     pub name: String,
     /// Virtual processors.
     #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 255)]
     pub cpus: u32,
     /// Memory in MiB.
+    #[schema(minimum = 1, maximum = 4_194_304, example = 512)]
     pub memory_mib: u64,
     /// A kernel that is loaded directly, where the machine does not boot from a disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,12 +151,15 @@ pub struct VmSpec {
     pub firmware: Option<Firmware>,
     /// Disks, in the order in which the machine sees them.
     #[serde(default)]
+    #[schema(max_items = 8)]
     pub disks: Vec<Disk>,
     /// ISO images in drives.
     #[serde(default)]
+    #[schema(max_items = 4)]
     pub isos: Vec<Iso>,
     /// Network cards.
     #[serde(default)]
+    #[schema(max_items = 8)]
     pub nics: Vec<Nic>,
     /// A virtual TPM 2.0, by swtpm.
     #[serde(default)]
@@ -166,6 +172,7 @@ pub struct VmSpec {
     pub restart: RestartPolicy,
     /// At most this many hundredths of one processor; none without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 25_500)]
     pub cpu_limit_percent: Option<u32>,
     /// Boot from the network first, by the first card that has an option ROM.
     #[serde(default)]
@@ -213,14 +220,13 @@ impl VmSpec {
 #[serde(deny_unknown_fields)]
 pub struct DirectKernel {
     /// The kernel.
-    #[schema(value_type = String)]
     pub kernel: Digest,
     /// Its initial root file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub initrd: Option<Digest>,
     /// Its command line.
     #[serde(default)]
+    #[schema(max_length = 2_047)]
     pub cmdline: String,
 }
 
@@ -229,11 +235,9 @@ pub struct DirectKernel {
 #[serde(deny_unknown_fields)]
 pub struct Firmware {
     /// The code.
-    #[schema(value_type = String)]
     pub code: Digest,
     /// The template of its variables, copied for each machine; a template with enrolled keys turns Secure Boot on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub vars_template: Option<Digest>,
     /// Whether Secure Boot is asked for; then the machine type gets SMM, and the template must have keys.
     #[serde(default)]
@@ -245,10 +249,10 @@ pub struct Firmware {
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// The image.
-    #[schema(value_type = String)]
     pub image: Digest,
     /// The size that the machine sees, where it is larger than the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 70_368_744_177_664u64)]
     pub size_bytes: Option<u64>,
     /// Without an overlay: every write is an error.
     #[serde(default)]
@@ -260,7 +264,6 @@ pub struct Disk {
 #[serde(deny_unknown_fields)]
 pub struct Iso {
     /// The image.
-    #[schema(value_type = String)]
     pub image: Digest,
 }
 
@@ -273,10 +276,10 @@ pub struct Nic {
     pub network: Network,
     /// Its address; made from the machine's identity where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", max_length = 17, example = "52:54:00:12:34:56")]
     pub mac: Option<String>,
     /// The card's firmware. Without one the card has none, and QEMU's own is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub option_rom: Option<Digest>,
 }
 
@@ -290,6 +293,7 @@ pub enum Network {
     /// A tap device on this bridge of the host, with a filter that lets out the card's own address alone.
     Bridge {
         /// The bridge's name.
+        #[schema(min_length = 1, max_length = 15)]
         bridge: String,
     },
 }

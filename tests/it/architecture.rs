@@ -87,7 +87,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "release::admit",
         ],
     ),
-    ("api", &["types", "store", "backup", "control"]),
+    ("api", &["types", "store", "backup", "control", "release::evidence"]),
     ("cli", &["everything"]),
 ];
 

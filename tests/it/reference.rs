@@ -50,6 +50,11 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn the_interface_is_described_as_it_is_served() {
+    generated("docs/openapi.json", debvisor::api::openapi());
+}
+
+#[test]
 fn limits_are_documented() {
     let source = fs::read_to_string(root().join("src/types/limits.rs")).unwrap();
     let mut page = String::from(

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::extract::{ConsoleQuery, Machine, Query};
+use super::extract::{self, ConsoleQuery, Machine, Query};
 use super::{App, Ending, Problem};
 use crate::control::{Caller, OpError};
 use crate::types::limits;
@@ -45,7 +45,7 @@ pub(super) async fn write(
     _: Caller,
     State(app): State<App>,
     Machine(id): Machine,
-    typed: Bytes,
+    extract::Body(typed): extract::Body,
 ) -> Result<StatusCode, Problem> {
     let nobody = || OpError::Conflict(format!("nobody reads the console of {id}"));
     let keys = app.consoles.keys(id).await.ok_or_else(nobody)?;

@@ -268,7 +268,7 @@ impl Client {
                 Failure::new(Decision::Deny, format!("{message} ({})", problem.code), hint).into()
             }
             StatusCode::FORBIDDEN => Failure::new(Decision::Deny, message, hint).into(),
-            status if status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE => {
+            status if status.is_server_error() => {
                 anyhow::anyhow!(message)
             }
             _ => Failure::new(Decision::Deny, message, hint).into(),

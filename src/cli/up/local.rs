@@ -1,5 +1,7 @@
 //! The node that is in the same process: what the control plane asks goes to the agent, and nothing is lost between.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::net::UnixStream;
 use uuid::Uuid;
@@ -9,6 +11,7 @@ use crate::control::link::{ImageList, Pending};
 use crate::node::agent::Agent;
 use crate::node::hypervisor::Hypervisor;
 use crate::release::admit::quarantine::Entry;
+use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Passage, Upload, UploadRequest,
 };
@@ -74,6 +77,14 @@ impl<H: Hypervisor> Link for Local<H> {
 
     fn image_judge(&self, digest: Digest, whole: bool) -> Pending<'_, Result<ImageVerdict, Reason>> {
         Box::pin(self.0.image_judge(digest, whole))
+    }
+
+    fn admit_image(&self, question: ImageQuestion) -> Pending<'_, ImageAnswer> {
+        Box::pin(self.0.admit_image(question))
+    }
+
+    fn admit_container(&self, reference: String, within: Duration) -> Pending<'_, ImageAnswer> {
+        Box::pin(self.0.admit_container(reference, within))
     }
 
     fn image_delete(&self, digest: Digest) -> Pending<'_, Result<(), Reason>> {

@@ -131,10 +131,13 @@ impl Auth {
         let what = format!("token of {} for {scope}", self.registry);
         let answer = match self.credentials.as_ref().map(|credentials| &credentials.secret) {
             Some(Secret::IdentityToken(refresh)) => {
-                let mut form = url::form_urlencoded::Serializer::new(String::new());
-                form.append_pair("grant_type", "refresh_token").append_pair("client_id", "debvisor");
-                form.append_pair("service", service.unwrap_or_default()).append_pair("scope", scope);
-                let body = Zeroizing::new(form.append_pair("refresh_token", refresh).finish());
+                // In a block of its own: the form cannot wait for an answer on another thread.
+                let body = {
+                    let mut form = url::form_urlencoded::Serializer::new(String::new());
+                    form.append_pair("grant_type", "refresh_token").append_pair("client_id", "debvisor");
+                    form.append_pair("service", service.unwrap_or_default()).append_pair("scope", scope);
+                    Zeroizing::new(form.append_pair("refresh_token", refresh).finish())
+                };
                 let post = |client: &reqwest::Client| {
                     let kind = "application/x-www-form-urlencoded";
                     client.post(realm.clone()).header("Content-Type", kind).body(body.as_bytes().to_vec())

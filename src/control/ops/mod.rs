@@ -1,5 +1,6 @@
 //! What callers may do, one file a resource. Each looks, decides, and writes one transaction; none touches a machine.
 
+pub mod admission;
 pub mod grant;
 pub mod image;
 pub mod quarantine;

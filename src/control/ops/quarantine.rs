@@ -174,6 +174,7 @@ impl Control {
         let told = self.inner.nodes.values().map(|host| host.link.rules(rules.entries.clone(), overrides.clone()));
         futures_util::future::join_all(told).await;
         self.inner.rules.send_replace(Arc::new(rules));
+        self.forget_admissions();
         self.wake();
         Ok(())
     }

@@ -389,7 +389,7 @@ fn fresh(vm: &Vm, if_generation: Option<u64>) -> Result<(), OpError> {
 }
 
 /// What a description must be, whatever its node can do.
-fn check(spec: &VmSpec) -> Result<(), OpError> {
+pub(super) fn check(spec: &VmSpec) -> Result<(), OpError> {
     let malformed = |message: String| {
         Err(OpError::Invalid(Box::new(Reason::new(Code::MachineMalformed, message).hint(
             "a name has 1 to 63 lower-case letters, digits and hyphens, and begins and ends with none of the last",

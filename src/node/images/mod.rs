@@ -100,7 +100,6 @@ pub struct Expected {
     pub name: String,
     /// The digest that it must have; none takes what comes.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
     /// The length that it must have, in bytes; where it is known, the space is reserved at once.
     #[serde(default)]
@@ -120,7 +119,7 @@ pub struct Imported {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UploadState {
     /// Its name.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
     /// What was said of it.
     pub expected: Expected,
@@ -132,14 +131,12 @@ pub struct UploadState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Listed {
     /// Its digest.
-    #[schema(value_type = String)]
     pub digest: Digest,
     /// What is known of it, where its receipt is sound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<ImageRecord>,
     /// Why nothing starts from it: a quarantine, a receipt that is not sound.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<serde_json::Value>)]
     pub refused: Option<Reason>,
     /// Machines that read from it now.
     pub readers: usize,

@@ -9,6 +9,7 @@ mod contexts;
 mod crash;
 mod gate_table;
 mod hashes;
+mod interface;
 mod key;
 mod live;
 mod load;

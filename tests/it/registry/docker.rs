@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A running registry.
-pub(super) struct Docker {
-    pub(super) host: String,
+pub(crate) struct Docker {
+    pub(crate) host: String,
     dir: tempfile::TempDir,
     child: Child,
 }
@@ -22,7 +22,7 @@ const HTPASSWD: &str = "publisher:$2b$05$BjTDqWnZklL7eXIgvUsoaek968v/GFgDnAv5GKa
 
 impl Docker {
     /// One that anybody may use, without TLS.
-    pub(super) fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::start(false)
     }
 
@@ -72,10 +72,17 @@ impl Docker {
     }
 }
 
-impl Drop for Docker {
-    fn drop(&mut self) {
+impl Docker {
+    /// It answers no more.
+    pub(crate) fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

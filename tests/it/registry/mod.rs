@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::signing::{Desk, Ran};
 
 mod cosign;
-mod docker;
+pub(crate) mod docker;
 mod guarded;
 mod images;
 mod protocol;
@@ -98,7 +98,7 @@ async fn repository(host: &str) -> Repository {
 }
 
 /// Puts an image with this one layer there; returns its digest.
-fn push_image(host: &str, tag: &str, layer: &[u8]) -> String {
+pub(crate) fn push_image(host: &str, tag: &str, layer: &[u8]) -> String {
     wait(async { push_image_to(&repository(host).await, tag, layer).await })
 }
 
