@@ -126,8 +126,9 @@ pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response<Body> {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     tracing::error!(%id, cause = text.unwrap_or("unknown"), "a handler panicked");
     let reason = Reason::new(Code::InternalError, format!("a fault of the control plane; its log has more under {id}"));
-    let problem = Problem::of(StatusCode::INTERNAL_SERVER_ERROR, &reason);
-    Problem { instance: Some(format!("urn:uuid:{id}")), ..problem }.into_response()
+    let mut problem = Problem::of(StatusCode::INTERNAL_SERVER_ERROR, &reason);
+    problem.instance = Some(format!("urn:uuid:{id}"));
+    problem.into_response()
 }
 
 #[cfg(test)]

@@ -394,8 +394,8 @@ fn possible(method: &str, path: &str, access: Option<Access>, operation: &Map<St
     if access != Some(Access::Public) {
         found.extend([401, 403, 502]);
     }
-    if path.contains('{') {
-        found.push(404);
+    if path.contains('{') || access == Some(Access::Known) {
+        found.extend([404, 409]);
     }
     if operation.contains_key("requestBody") {
         found.extend([413, 415]);
