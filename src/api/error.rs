@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 use crate::control::{OpError, correlation};
 use crate::types::{Code, Reason};
 
+/// The media type of a problem (RFC 9457 section 6.1).
+pub(super) const PROBLEM: &str = "application/problem+json";
+
 /// A problem document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -121,7 +124,7 @@ impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         self.request = correlation::current().map(|id| id.to_string());
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        let media_type = [(header::CONTENT_TYPE, PROBLEM)];
         let wait = self.retry_after.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
         // RFC 9110 section 15.5.2: who is told 401 is told how to say who they are.
         let challenge = (status == StatusCode::UNAUTHORIZED).then_some([(header::WWW_AUTHENTICATE, "Bearer")]);

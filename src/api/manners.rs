@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use uuid::Uuid;
 
 use super::access::TABLE;
-use super::error::Problem;
+use super::error::{PROBLEM, Problem};
 use super::peer::Peer;
 use super::version;
 use crate::types::{Code, Reason, limits};
@@ -27,9 +27,6 @@ const FIELDS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// The media type of a problem (RFC 9457 section 6.1).
-const PROBLEM: &str = "application/problem+json";
-
 /// Adds what every answer has.
 pub(super) async fn dress(request: Request, next: Next) -> Response {
     let wanted = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect::<Vec<_>>();
@@ -40,7 +37,8 @@ pub(super) async fn dress(request: Request, next: Next) -> Response {
     let mut answer = if reads { unless_known(answer, &wanted) } else { answer };
     let status = answer.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    if is_error && answer.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != PROBLEM) {
+    let ours = |kind: &HeaderValue| kind == PROBLEM || kind == "application/json";
+    if is_error && !answer.headers().get(header::CONTENT_TYPE).is_some_and(ours) {
         // Said by a library, in its own words.
         let text = status.canonical_reason().unwrap_or("it is refused");
         answer = Problem::malformed(status, text).into_response();
@@ -105,10 +103,13 @@ fn methods_of(path: &str) -> String {
     methods.join(", ")
 }
 
-/// Ends what takes too long. What waits on purpose, or reads a whole image, has longer.
+/// What reads a whole image, the whole log or the whole state.
+const LONG: &[&str] = &["/v1/audit/", "/v1/images/", "/v1/state/"];
+
+/// Ends what takes too long.
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let long = path.starts_with("/v1/images/");
+    let long = LONG.iter().any(|begin| path.starts_with(begin));
     let seconds = if long { limits::API_LONG_REQUEST_SECONDS } else { limits::API_REQUEST_SECONDS };
     match tokio::time::timeout(Duration::from_secs(seconds), next.run(request)).await {
         Ok(answer) => answer,

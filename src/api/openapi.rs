@@ -13,6 +13,7 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, TABLE};
+use super::error::PROBLEM;
 use super::version;
 use crate::types::limits;
 
@@ -28,6 +29,9 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
 /// Methods that an address may have in the document.
 pub(super) const METHODS: [&str; 5] = ["delete", "get", "patch", "post", "put"];
 
+/// The schema of a problem.
+const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
+
 /// A refusal that endpoints share: status, name, what it means.
 const REFUSALS: &[(u16, &str, &str)] = &[
     (400, "BadRequest", "The request has not the form that is described here."),
@@ -37,6 +41,7 @@ const REFUSALS: &[(u16, &str, &str)] = &[
     (405, "MethodNotAllowed", "The address does not know this method; `Allow` lists those that it knows."),
     (406, "NotAcceptable", "Nothing that `Accept` lists can be given."),
     (409, "Conflict", "It does not fit what is there."),
+    (410, "Gone", "The cursor is of another log."),
     (412, "PreconditionFailed", "Somebody else made a change meanwhile: `If-Match` is not the ETag any more."),
     (413, "ContentTooLarge", "The body is longer than this address takes, or there is no room for it."),
     (415, "UnsupportedMediaType", "The body is of a type that this address does not take."),
@@ -200,7 +205,7 @@ fn finish(method: &str, path: &str, operation: &mut Map<String, Value>) {
         _ => {
             operation.insert(
                 "security".to_owned(),
-                json!([{}, { "key": [] }, { "session": [], "csrf": [] }, { "certificate": [] }]),
+                json!([{ "key": [] }, { "session": [], "csrf": [] }, { "certificate": [] }]),
             );
         }
     }
@@ -227,7 +232,11 @@ fn finish(method: &str, path: &str, operation: &mut Map<String, Value>) {
     responses.remove("default");
     for (status, name, _) in REFUSALS.iter().filter(|(status, ..)| possible.contains(status)) {
         let shared = json!({ "$ref": format!("#/components/responses/{name}") });
-        responses.entry(status.to_string()).or_insert(shared);
+        match responses.get_mut(&status.to_string()).and_then(|own| own.get_mut("content")?.as_object_mut()) {
+            // What it says with this status itself is not all that is said with it.
+            Some(content) => drop(content.insert(PROBLEM.to_owned(), json!({ "schema": { "$ref": PROBLEM_SCHEMA } }))),
+            None => drop(responses.entry(status.to_string()).or_insert(shared)),
+        }
     }
     for (status, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
         if let Some(response) = response.as_object_mut() {
@@ -238,8 +247,7 @@ fn finish(method: &str, path: &str, operation: &mut Map<String, Value>) {
             let fields = response.entry("headers").or_insert_with(|| json!({}));
             if let Some(fields) = fields.as_object_mut() {
                 fields.insert("debvisor-api-version".to_owned(), json!({ "$ref": "#/components/headers/ApiVersion" }));
-                let changes = path == "/v1/vms/{vm}" && method == "put" || path == "/v1/vms" && method == "post";
-                if tagged || changes {
+                if tagged || CHANGED.contains(&(method, path)) {
                     fields.insert("etag".to_owned(), json!({ "$ref": "#/components/headers/ETag" }));
                 }
                 if status == "201" && LOCATED.contains(&path) {
@@ -247,6 +255,10 @@ fn finish(method: &str, path: &str, operation: &mut Map<String, Value>) {
                 }
             }
         }
+    }
+    if let Some(Value::Object(elsewhere)) = responses.get_mut("303") {
+        elsewhere.insert("description".to_owned(), json!("It goes on at another address."));
+        elsewhere.insert("headers".to_owned(), json!({ "location": { "$ref": "#/components/headers/Elsewhere" } }));
     }
     if tagged {
         responses.entry("304").or_insert_with(|| {
@@ -269,8 +281,25 @@ const TAGGED: &[&str] = &[
     "/v1/openapi.json",
     "/v1/operations/{operation}",
     "/v1/projects/{project}",
+    "/v1/roles/{role}",
     "/v1/tenants/{tenant}",
+    "/v1/users/{user}",
     "/v1/vms/{vm}",
+];
+/// What else is answered with one: what was made or changed.
+const CHANGED: &[(&str, &str)] = &[
+    ("delete", "/v1/users/{user}/totp"),
+    ("patch", "/v1/users/{user}"),
+    ("post", "/v1/projects"),
+    ("post", "/v1/roles"),
+    ("post", "/v1/tenants"),
+    ("post", "/v1/users"),
+    ("post", "/v1/vms"),
+    ("put", "/v1/projects/{project}"),
+    ("put", "/v1/roles/{role}"),
+    ("put", "/v1/tenants/{tenant}"),
+    ("put", "/v1/users/{user}/password"),
+    ("put", "/v1/vms/{vm}"),
 ];
 /// What answers a POST with the address of what it made.
 const LOCATED: &[&str] = &["/v1/images/uploads", "/v1/vms"];
@@ -332,7 +361,12 @@ fn plain(path: &str, parameter: &mut Value) {
         ("path", "vm") => Some(json!({ "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9-]+$" })),
         ("path", "image") => Some(json!({ "minLength": 1, "maxLength": 255 })),
         ("path", "node") => Some(json!({ "minLength": 1, "maxLength": 253, "pattern": "^[A-Za-z0-9._-]+$" })),
-        ("path", "operation" | "upload" | "quarantine" | "approval") => Some(json!({ "format": "uuid" })),
+        ("path", "operation" | "upload" | "quarantine" | "approval" | "session" | "grant") => {
+            Some(json!({ "format": "uuid" }))
+        }
+        ("path", "user" | "role" | "tenant" | "project" | "service" | "provider") => {
+            Some(json!({ "minLength": 1, "maxLength": 64 }))
+        }
         ("header", "upload-offset") => Some(json!({ "maximum": limits::IMAGE_BYTES })),
         _ => None,
     };
@@ -390,9 +424,11 @@ fn binary(holder: &mut Map<String, Value>) {
 
 /// The refusals that an operation can give.
 fn possible(method: &str, path: &str, access: Option<Access>, operation: &Map<String, Value>) -> Vec<u16> {
-    let mut found = vec![400, 405, 406, 429, 431, 500, 503];
-    if access != Some(Access::Public) {
-        found.extend([401, 403, 502]);
+    // A credential that is sent and not believed is refused, also where none is asked for.
+    let mut found = vec![400, 401, 405, 406, 429, 431, 500, 503];
+    let identifies = path == "/v1/session" || path.starts_with("/v1/oidc/");
+    if access != Some(Access::Public) || identifies {
+        found.extend([403, 502]);
     }
     if path.contains('{') || access == Some(Access::Known) {
         found.extend([404, 409]);
@@ -400,15 +436,15 @@ fn possible(method: &str, path: &str, access: Option<Access>, operation: &Map<St
     if operation.contains_key("requestBody") {
         found.extend([413, 415]);
     }
-    if method != "get" || path.contains("/console") || path.starts_with("/v1/images/") {
-        found.extend([409, 422]);
+    let asks = ["/v1/access/check", "/v1/audit/proof/", "/v1/images/", "/v1/keys", "/v1/oidc/"];
+    if method != "get" || path.contains("/console") || asks.iter().any(|begin| path.starts_with(begin)) {
+        found.extend([404, 409, 422]);
     }
     if operation.get("responses").is_some_and(|responses| responses.get("101").is_some()) {
         found.push(426);
     }
-    // Also where a document names what is not there.
-    if method != "get" {
-        found.push(404);
+    if path == "/v1/events/live" {
+        found.push(410);
     }
     let parameters = operation.get("parameters").and_then(Value::as_array);
     let conditional = |parameter: &Value| parameter.get("name") == Some(&json!("if-match"));
@@ -446,9 +482,7 @@ fn refusals() -> Value {
             "type": format!("https://debvisor.dev/problems/{code}"),
             "status": status, "title": meaning, "detail": meaning, "code": code,
         });
-        let content = json!({ "application/problem+json": {
-            "schema": { "$ref": "#/components/schemas/Problem" }, "example": example,
-        } });
+        let content = json!({ PROBLEM: { "schema": { "$ref": PROBLEM_SCHEMA }, "example": example } });
         ((*name).to_owned(), json!({ "description": meaning, "headers": headers, "content": content }))
     };
     REFUSALS.iter().map(one).collect::<Map<_, _>>().into()
@@ -460,6 +494,7 @@ const fn example_code(status: u16) -> &'static str {
         403 => "access-denied",
         404 => "resource-unknown",
         409 => "resource-conflict",
+        410 => "cursor-unknown",
         412 => "resource-stale",
         413 | 431 => "input-too-large",
         422 => "evidence-missing",
@@ -475,6 +510,7 @@ fn headers() -> Value {
     json!({
         "ApiVersion": text("The version of the interface.", "^[0-9]+$"),
         "Allow": text("The methods that the address knows (RFC 9110 section 10.2.1).", "^[A-Z, ]+$"),
+        "Elsewhere": { "description": "Where it goes on.", "schema": { "type": "string", "format": "uri-reference" } },
         "ETag": text("What `If-Match` and `If-None-Match` compare. A machine's begins with its generation.", "^\".+\"$"),
         "Location": text("The address of what was made.", "^/v1/"),
         "RetryAfter": text("Seconds to wait (RFC 9110 section 10.2.3).", "^[0-9]+$"),
@@ -510,11 +546,16 @@ fn tags(document: &Value) -> Value {
         "events" => "What happened, after a cursor.",
         "images" => "What machines are made of.",
         "interface" => "This interface itself.",
+        "keys" => "API keys: shown once, limited, and at an end after ninety days.",
         "nodes" => "Hosts, and how they run machines.",
+        "oidc" => "Logging in by an OpenID provider.",
         "operations" => "What was asked for, and how it ended.",
         "quarantine" => "What must not run, and what takes two people.",
         "me" => "Whoever asks, about themselves.",
+        "service" => "Whether the control plane can do its work, and its figures.",
+        "services" => "Programs that show a certificate.",
         "session" => "Logging in and out.",
+        "state" => "The whole state in one file.",
         "users" => "People who log in.",
         "tenants" => "Who has machines of their own, and how much they may take.",
         "vms" => "Machines.",

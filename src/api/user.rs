@@ -1,12 +1,12 @@
 //! `/v1/users`: people, as administrators make, change and remove them.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{Cursor, Guards, Json, Path, Query};
+use super::extract::{Cursor, Guards, Json, Path, Query, tag};
 use super::{App, Page, Problem};
 use crate::control::ops::user::{NewUser, UserPatch};
 use crate::control::{Caller, OpError};
@@ -66,7 +66,7 @@ pub(super) struct PasswordRequest {
     must_change: bool,
 }
 
-type Tagged = ([(header::HeaderName, HeaderValue); 1], Json<User>);
+type Tagged = (StatusCode, HeaderMap, Json<User>);
 
 /// Users, in the order in which they were made known.
 #[utoipa::path(get, path = "/v1/users", tag = "users", params(Cursor),
@@ -88,10 +88,10 @@ pub(super) async fn create(
     caller: Caller,
     State(app): State<App>,
     Json(request): Json<UserRequest>,
-) -> Result<(StatusCode, Tagged), Problem> {
+) -> Result<Tagged, Problem> {
     let UserRequest { name, role, password, must_change } = request;
     let user = app.control.user_create(&caller, NewUser { name, role, password, must_change }).await?;
-    Ok((StatusCode::CREATED, tagged(user)))
+    Ok(tag(StatusCode::CREATED, user.generation, user))
 }
 
 /// One user, by identity or name.
@@ -192,6 +192,5 @@ pub(super) fn after(cursor: &Cursor) -> Result<String, Problem> {
 }
 
 fn tagged(user: User) -> Tagged {
-    let tag = HeaderValue::try_from(format!("\"{}\"", user.generation));
-    ([(header::ETAG, tag.unwrap_or(HeaderValue::from_static("\"0\"")))], Json(user))
+    tag(StatusCode::OK, user.generation, user)
 }

@@ -248,7 +248,7 @@ pub const API_ADDRESS_BYTES: usize = 8 * 1024;
 pub const API_HEADERS_BYTES: usize = 32 * 1024;
 /// How long a request to the control plane may take, in seconds; what waits on purpose waits for less.
 pub const API_REQUEST_SECONDS: u64 = 90;
-/// How long a request may take that moves or reads an image, in seconds.
+/// How long a request may take that moves or reads images, the audit log or the state, in seconds.
 pub const API_LONG_REQUEST_SECONDS: u64 = 3_600;
 /// Images of one Kubernetes workload that are asked about.
 pub const ADMISSION_WEBHOOK_IMAGES: usize = 64;

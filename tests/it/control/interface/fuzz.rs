@@ -6,23 +6,36 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use serde_json::{Value, json};
+
 use super::super::server::Server;
-use super::{ask, description, raw, raw_within};
+use super::super::users::{PASSWORD, create};
+use super::{ask, description, key_of, raw, raw_within};
 
 /// Requests of one run; each is a connection of its own.
-const REQUESTS: u32 = 1_000;
+const REQUESTS: u32 = 4_000;
 /// How long the rest of a request that has none is waited for.
 const PATIENCE: Duration = Duration::from_millis(150);
 
 #[test]
 fn no_request_whatsoever_is_answered_with_a_fault_and_the_process_lives() {
     let mut server = Server::simulated();
-    server.import(&[("kernel", "kernel")]);
-    server.ok(&["vm", "create", "web", "--kernel", "kernel"]);
+    server.import(&[("kernel", "kernel"), ("disk.raw", "disk")]);
+    server.ok(&["vm", "create", "web", "--kernel", "kernel", "--disk", "disk.raw"]);
+    server.ok(&["tenant", "create", "acme"]);
+    server.ok(&["project", "create", "blue", "--tenant", "acme"]);
+    // Of somebody who may everything, of somebody who may little, and of nobody: the host's word counts then.
+    let keys = [key_of(&server, "root", Some("admin")), key_of(&server, "vera", Some("viewer"))];
+    create(&server, "alice", &["--role", "admin"]);
+    let login = json!({ "user": "alice", "password": PASSWORD, "kind": "token" });
+    let session = ask(&server, "POST", "/v1/session", &[], Some(&login)).json();
+    let session = format!("Bearer {}", session["token"].as_str().unwrap());
+    let credentials: Vec<String> = keys.into_iter().chain([session]).collect();
+    let things = things(&server);
     let config = Config { cases: REQUESTS, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let statuses = RefCell::new(std::collections::BTreeMap::<u16, u32>::new());
-    let outcome = TestRunner::new_with_rng(config, rng).run(&request(), |bytes| {
+    let outcome = TestRunner::new_with_rng(config, rng).run(&request(&things, &credentials), |bytes| {
         // Where the bytes are no HTTP the connection may end without a word.
         if let Some(answer) = raw_within(&server, &bytes, PATIENCE) {
             *statuses.borrow_mut().entry(answer.status).or_default() += 1;
@@ -32,10 +45,10 @@ fn no_request_whatsoever_is_answered_with_a_fault_and_the_process_lives() {
     });
     outcome.unwrap_or_else(|error| panic!("{error}\n{}", server.log()));
     assert!(!server.has_died(), "{}", server.log());
-    assert_eq!(ask(&server, "GET", "/v1/vms/web", &[], None).status, 200);
+    assert_eq!(ask(&server, "GET", "/v1/vms", &[], None).status, 200);
     // Otherwise this looked at one door alone.
     let statuses = statuses.into_inner();
-    for status in [200, 400, 404, 405, 415, 422] {
+    for status in [200, 201, 202, 204, 400, 401, 403, 404, 405, 406, 409, 415, 422] {
         assert!(statuses.contains_key(&status), "no request came as far as {status}: {statuses:?}");
     }
     server.ok(&["audit", "verify"]);
@@ -72,8 +85,22 @@ fn nesting_doubles_and_bytes_that_are_no_text_are_refused_with_their_place() {
     raw(&server, long.as_bytes()).unwrap().is(431, "request-malformed");
 }
 
+/// What an address may name and a body may speak of, with what is there.
+fn things(server: &Server) -> Vec<String> {
+    let id = |path: &str, at: &str| {
+        let answer = ask(server, "GET", path, &[], None).json();
+        answer.pointer(at).and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {answer}")).to_owned()
+    };
+    let mut found = ["web", "acme", "blue", "vera", "viewer", "default", "test", "kernel"].map(str::to_owned).to_vec();
+    found.push(id("/v1/vms/web", "/id"));
+    found.push(id("/v1/images", "/items/0/digest"));
+    found.push(id("/v1/users", "/items/1/id"));
+    found.push(id("/v1/keys?user=vera", "/items/0/id"));
+    found
+}
+
 /// A request: sound, almost sound, or noise.
-fn request() -> impl Strategy<Value = Vec<u8>> {
+fn request(things: &[String], credentials: &[String]) -> impl Strategy<Value = Vec<u8>> + use<> {
     let document = description();
     let mut paths: Vec<String> = document["paths"].as_object().unwrap().keys().cloned().collect();
     paths.extend(["/", "/v1", "/v1/", "/v2/vms", "/v1/vms/web/../web", "//v1/vms", "*", "/%"].map(str::to_owned));
@@ -83,7 +110,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         1 => "[A-Z]{1,12}",
     ];
     let part = prop_oneof![
-        3 => Just("web".to_owned()),
+        3 => prop::sample::select(things.to_vec()),
         1 => "[ -~]{0,40}".prop_map(|text| percent(text.as_bytes())),
         1 => prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| percent(&bytes)),
         1 => Just("00000000-0000-7000-8000-000000000000".to_owned()),
@@ -101,7 +128,9 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         1 => "[!-~]{0,60}".prop_map(|text| format!("?{}", text.replace('#', ""))),
         1 => Just("?limit=1&limit=2".to_owned()),
     ];
+    let credentials = prop::sample::select(credentials.to_vec());
     let field = prop_oneof![
+        credentials.clone().prop_map(|credential| format!("authorization: {credential}").into_bytes()),
         Just(b"content-type: application/json".to_vec()),
         Just(b"content-type: application/octet-stream".to_vec()),
         Just(b"accept: text/html;q=x, */*;q=0".to_vec()),
@@ -144,27 +173,87 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         request.extend(body);
         request
     });
-    prop_oneof![5 => made, 4 => meant(&document), 1 => prop::collection::vec(any::<u8>(), 0..600)]
+    prop_oneof![
+        5 => made,
+        3 => meant(&document, things, credentials.clone()),
+        3 => almost(things, credentials),
+        1 => prop::collection::vec(any::<u8>(), 0..600),
+    ]
 }
 
-/// A request to an operation that there is, with a body of the right type and of any content.
-fn meant(document: &serde_json::Value) -> impl Strategy<Value = Vec<u8>> + use<> {
+/// A request to an operation that there is, by somebody, with a body of the right type and of any content.
+fn meant(
+    document: &Value,
+    things: &[String],
+    credentials: impl Strategy<Value = String>,
+) -> impl Strategy<Value = Vec<u8>> {
     let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
-        let address = |part: &str| if part.starts_with('{') { "web".to_owned() } else { part.to_owned() };
-        let address = path.split('/').map(address).collect::<Vec<_>>().join("/");
-        item.as_object().unwrap().keys().map(move |method| format!("{} {address}", method.to_uppercase()))
+        item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
     });
-    let operations: Vec<String> = operations.collect();
-    (prop::sample::select(operations), value()).prop_map(|(operation, value)| {
-        let body = value.to_string();
-        let head = "host: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
-        format!("{operation} HTTP/1.1\r\n{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    let operations: Vec<(String, String)> = operations.collect();
+    let named = prop::sample::select(things.to_vec());
+    (prop::sample::select(operations), named, value(), credentials).prop_map(|((method, path), named, value, who)| {
+        let address = |part: &str| if part.starts_with('{') { named.clone() } else { part.to_owned() };
+        let address = path.split('/').map(address).collect::<Vec<_>>().join("/");
+        sent(&format!("{method} {address}"), &who, &value.to_string())
     })
 }
 
+/// A request that would be sound, but for one member.
+fn almost(things: &[String], credentials: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<u8>> {
+    let digest = things.iter().find(|thing| thing.starts_with("sha256:")).unwrap().clone();
+    let spec = json!({ "name": "new", "memory_mib": 64, "kernel": { "kernel": digest }, "disks": [{ "image": digest }] });
+    let lasting = json!({ "target": digest, "why": "a test", "lasts_seconds": 60 });
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": format!("127.0.0.1:1/a@{digest}") }] } });
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": "CREATE", "object": pod,
+        },
+    });
+    let sound = vec![
+        ("POST /v1/vms", spec.clone()),
+        ("PUT /v1/vms/web", spec.clone()),
+        ("POST /v1/vms/web/power", json!({ "power": "start" })),
+        ("POST /v1/vms/web/actions", json!({ "action": "attach-disk", "disk": { "image": digest } })),
+        ("POST /v1/vms/web/actions", json!({ "action": "create-snapshot", "name": "one" })),
+        ("POST /v1/admissions", json!({ "images": [{ "digest": digest, "kind": "kernel" }] })),
+        ("POST /v1/admissions", json!({ "vm": spec })),
+        ("POST /v1/admissions/kubernetes", review),
+        ("POST /v1/images/uploads", json!({ "kind": "disk", "name": "new.raw", "bytes": 1 })),
+        ("POST /v1/quarantines", lasting),
+        ("POST /v1/tenants", json!({ "name": "new", "description": "", "quota": { "vms": 1 } })),
+        ("PUT /v1/projects/blue", json!({ "description": "", "quota": {} })),
+        ("POST /v1/roles", json!({ "name": "new", "permissions": ["vm.read"] })),
+        ("POST /v1/grants", json!({ "holder": "user:vera", "role": "viewer", "scope": "project:blue" })),
+        ("POST /v1/users", json!({ "name": "new", "role": "viewer" })),
+        ("PATCH /v1/users/vera", json!({ "must_change": false })),
+        ("POST /v1/keys", json!({ "name": "new", "user": "vera", "scopes": ["vm.read"] })),
+        ("POST /v1/services", json!({ "name": "new", "marks": ["dns:new.example"] })),
+        ("POST /v1/session", json!({ "user": "vera", "password": "a", "kind": "token" })),
+        ("POST /v1/me/totp/confirm", json!({ "code": "123456" })),
+    ];
+    let change = (any::<prop::sample::Index>(), any::<bool>(), value());
+    (prop::sample::select(sound), change, credentials).prop_map(|((operation, mut body), (at, gone, other), who)| {
+        let members = body.as_object_mut().unwrap();
+        let name = at.get(&members.keys().cloned().collect::<Vec<_>>()).clone();
+        if gone {
+            members.remove(&name);
+        } else {
+            members.insert(name, other);
+        }
+        sent(operation, &who, &body.to_string())
+    })
+}
+
+fn sent(operation: &str, who: &str, body: &str) -> Vec<u8> {
+    let head = "host: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    let length = body.len();
+    format!("{operation} HTTP/1.1\r\n{head}authorization: {who}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
 /// A document out of the words that the interface knows, and others.
-fn value() -> impl Strategy<Value = serde_json::Value> {
-    use serde_json::{Value, json};
+fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

@@ -23,10 +23,7 @@ impl World {
         let signed = push_image(&registry.host, "v1", b"one");
         let unsigned = push_image(&registry.host, "v2", b"two");
         let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
-        let path = server.dir.path().join("config.toml");
-        let config = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{config}\n[registries]\nallowed = [\"{}\", \"127.0.0.1:1\"]\n", registry.host))
-            .unwrap();
+        server.append(&format!("[registries]\nallowed = [\"{}\", \"127.0.0.1:1\"]\n", registry.host));
         server.up(None);
         let world = Self { signed: format!("{}/a@{signed}", registry.host), unsigned, server, registry };
         world.sign(&world.signed);

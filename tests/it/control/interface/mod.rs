@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::server::Server;
 
@@ -79,6 +79,21 @@ fn ask(server: &Server, method: &str, path: &str, fields: &[(&str, &str)], body:
     let mut request = (head + "\r\n").into_bytes();
     request.extend(bytes);
     raw(server, &request).unwrap_or_else(|| panic!("no answer to {method} {path}: {}", server.log()))
+}
+
+/// Makes a user of this built-in role, or of none; what a program of theirs sends as `Authorization`.
+fn key_of(server: &Server, name: &str, role: Option<&str>) -> String {
+    let made = ask(server, "POST", "/v1/users", &[], Some(&json!({ "name": name, "role": role })));
+    assert_eq!(made.status, 201, "{}", made.json());
+    let wanted = json!({ "name": "all", "user": name, "scopes": permissions() });
+    let key = ask(server, "POST", "/v1/keys", &[], Some(&wanted));
+    assert_eq!(key.status, 201, "{}", key.json());
+    format!("Bearer {}", key.json()["token"].as_str().unwrap())
+}
+
+/// Every permission that there is.
+fn permissions() -> Vec<Value> {
+    description()["components"]["schemas"]["Permission"]["enum"].as_array().unwrap().clone()
 }
 
 /// The published description.

@@ -8,7 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::super::server::Server;
-use super::{ask, description, raw};
+use super::super::tls::{self, Remote, listening};
+use super::super::users::create;
+use super::{ask, description, key_of, raw};
 
 /// Every operation: method, address, description.
 fn operations() -> Vec<(String, String, Value)> {
@@ -28,40 +30,101 @@ fn filled(path: &str, with: &str) -> String {
 }
 
 #[test]
-fn api1_an_identity_that_one_does_not_know_tells_nothing_of_what_there_is() {
+fn api1_what_is_somebody_elses_cannot_be_named_by_any_operation_and_looks_as_if_it_were_not_there() {
     let server = Server::simulated();
-    for (method, path, _) in operations().into_iter().filter(|(method, path, _)| path.contains('{') && method == "GET")
-    {
-        for guess in ["00000000-0000-7000-8000-000000000000", "0", "..", "%2e%2e%2fsecret"] {
-            let answer = ask(&server, &method, &filled(&path, guess), &[], None);
-            assert!(matches!(answer.status, 400 | 404 | 409 | 422 | 426), "{method} {path} {guess}: {}", answer.status);
-        }
+    server.import(&[("kernel", "kernel")]);
+    for (tenant, project) in [("acme", "blue"), ("umbrella", "red")] {
+        server.ok(&["tenant", "create", tenant]);
+        server.ok(&["project", "create", project, "--tenant", tenant]);
     }
-    // Every operation says which permission it asks for, on what its address names.
+    for (name, project) in [("app", "blue"), ("mine", "red")] {
+        server.ok(&["vm", "create", name, "--kernel", "kernel", "--project", project]);
+        server.ok(&["vm", "start", name]);
+    }
+    let alice = key_of(&server, "alice", None);
+    let bob = key_of(&server, "bob", None);
+    let hers = server.json(&["grant", "create", "user:alice", "admin", "--project", "blue"]);
+    server.ok(&["grant", "create", "user:bob", "admin", "--tenant", "umbrella"]);
+    let before = server.vm("app");
+    let operations_of = ask(&server, "GET", "/v1/vms/app/operations", &[], None).json();
+    let named = |name: &str| match name {
+        "vm" => Some((before["id"].clone(), "00000000-0000-7000-8000-000000000000")),
+        "operation" => Some((operations_of["items"][0]["id"].clone(), "00000000-0000-7000-8000-000000000000")),
+        "grant" => Some((hers["id"].clone(), "00000000-0000-7000-8000-000000000000")),
+        "project" => Some((json!("blue"), "nothing")),
+        "tenant" => Some((json!("acme"), "nothing")),
+        _ => None,
+    };
+    let mut tried = 0;
     for (method, path, operation) in operations() {
-        let is_open = operation["security"] == json!([]);
-        let about_oneself = operation.get("x-permission").is_none();
-        assert!(is_open || about_oneself || operation["x-permission"].is_string(), "{method} {path}");
+        let name = path.split(['{', '}']).nth(1).unwrap_or_default();
+        let Some((there, missing)) = named(name).filter(|_| operation["x-permission"].is_string()) else { continue };
+        let body = operation.get("requestBody").map(|_| json!({}));
+        let with = |what: &str, key: &str| {
+            ask(&server, &method, &filled(&path, what), &[("authorization", key)], body.as_ref())
+        };
+        let there = there.as_str().unwrap();
+        let (found, none) = (with(there, &bob), with(missing, &bob));
+        assert!(matches!(found.status, 403 | 404), "{method} {path}: {}", found.status);
+        let told = |answer: &super::Answer| (answer.status, answer.json()["code"].clone());
+        assert_eq!(told(&found), told(&none), "{method} {path}: whether it is there can be seen");
+        tried += 1;
     }
+    assert!(tried >= 15, "only {tried} operations were tried");
+    // The machine by its name, its neighbour in a list, and what may be seen: otherwise all of this proved nothing.
+    let get = |path: &str, key: &str| ask(&server, "GET", path, &[("authorization", key)], None);
+    assert_eq!(get("/v1/vms/app", &bob).status, 404);
+    assert_eq!((get("/v1/vms/mine", &bob).status, get("/v1/vms/app", &alice).status), (200, 200));
+    let list = get("/v1/vms", &bob).json();
+    let names: Vec<&str> = list["items"].as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["mine"]);
+    assert_eq!(server.vm("app")["generation"], before["generation"], "nothing of it was done");
+    assert_eq!(server.power("app"), "running");
 }
 
 #[test]
-fn api2_who_cannot_open_the_socket_cannot_ask_and_no_header_makes_somebody_of_nobody() {
-    let server = Server::simulated();
-    // A user who is neither the server's nor of its group.
+fn api2_nobody_is_made_somebody_by_a_header_an_invented_credential_or_by_guessing() {
+    let (server, address) = listening("", &[]);
+    create(&server, "alice", &["--role", "admin"]);
+    let client = Remote::new(&server, address);
+    // A user of the host who is neither the server's nor of its group.
     let script =
         format!("import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect({:?})", server.socket().to_str().unwrap());
     if rustix::process::geteuid().is_root() {
         let output = Command::new("/usr/bin/python3").args(["-c", &script]).uid(65_534).gid(65_534).output().unwrap();
         assert!(String::from_utf8_lossy(&output.stderr).contains("PermissionError"), "{output:?}");
     }
-    // What a header says of who asks changes nothing of what the log says.
-    let forged = [("x-forwarded-user", "admin"), ("x-remote-user", "root"), ("forwarded", "for=10.0.0.1")];
-    let target = json!({ "target": format!("sha256:{}", "a".repeat(64)), "why": "a test" });
-    let answer = ask(&server, "POST", "/v1/quarantines", &forged, Some(&target));
-    assert_eq!(answer.status, 201, "{}", answer.json());
-    let by = answer.json()["by"].as_str().unwrap().to_owned();
-    assert!(by.starts_with("uid:"), "the kernel's word: {by}");
+    let zeros = ["0".repeat(32), "0".repeat(72)].join("_");
+    for credential in [
+        ("x-forwarded-user", "admin".to_owned()),
+        ("x-remote-user", "root".to_owned()),
+        ("forwarded", "for=127.0.0.1;by=unix".to_owned()),
+        ("x-debvisor-uid", "0".to_owned()),
+        ("authorization", "Basic YWxpY2U6Y29ycmVjdCBob3JzZSBiYXR0ZXJ5".to_owned()),
+        ("authorization", "Bearer".to_owned()),
+        ("authorization", format!("Bearer dvk_{zeros}")),
+        ("authorization", format!("Bearer dvs_{}", "A".repeat(43))),
+        // No signature, and whoever it names: `{"alg":"none"}`, `{"sub":"alice"}`.
+        ("authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.".to_owned()),
+        ("cookie", format!("__Host-debvisor=dvs_{}", "A".repeat(43))),
+    ] {
+        for path in ["/v1/vms", "/v1/users", "/v1/me"] {
+            let answer = client.send("GET", path, &[(credential.0, &credential.1)]).unwrap();
+            assert_eq!(answer.status, 401, "{credential:?} {path}: {}", answer.body);
+            assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+        }
+    }
+    // Guessing: somebody who is there and somebody who is not are told the same, and soon neither is told anything.
+    let guess = |user: &str, more: &[(&str, &str)]| {
+        client.post("/v1/session", more, &json!({ "user": user, "password": "not the password", "kind": "token" }))
+    };
+    let told = |answer: &tls::Answer| (answer.status, answer.json()["code"].as_str().unwrap().to_owned());
+    assert_eq!(told(&guess("alice", &[])), (401, "login-refused".to_owned()));
+    assert_eq!(told(&guess("nobody", &[])), (401, "login-refused".to_owned()));
+    // Saying that one is somewhere else does not begin the count anew.
+    let last = (0..20).map(|at| guess("alice", &[("x-forwarded-for", &format!("192.0.2.{at}"))]));
+    let refused = last.into_iter().find(|answer| answer.status == 429).expect("one may guess for ever");
+    assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
 }
 
 #[test]
@@ -86,16 +149,28 @@ fn api3_members_that_are_not_the_callers_to_set_are_refused_and_no_secret_comes_
     ask(&server, "POST", "/v1/vms/web/power", &[], Some(&json!({ "power": "start", "by": "root" })))
         .is(422, "request-malformed");
     assert_eq!(server.vm("web")["generation"], 1, "nothing of it was done");
-    // Nothing of the server's keys is in any answer.
+    // Nobody gives themselves a role, and a role is no member of what one may say of oneself.
+    let eve = key_of(&server, "eve", Some("viewer"));
+    let as_eve = [("authorization", eve.as_str())];
+    for (method, path, body) in [
+        ("PATCH", "/v1/users/eve", json!({ "role": "admin" })),
+        ("PUT", "/v1/me/password", json!({ "present": "x", "new": "correct horse battery", "role": "admin" })),
+        ("POST", "/v1/grants", json!({ "holder": "user:eve", "role": "admin", "scope": "everything" })),
+        ("PUT", "/v1/roles/viewer", json!({ "permissions": ["user.write"] })),
+    ] {
+        let answer = ask(&server, method, path, &as_eve, Some(&body));
+        assert!(matches!(answer.status, 403 | 422), "{method} {path}: {}", answer.json());
+    }
+    assert_eq!(ask(&server, "GET", "/v1/users/eve", &[], None).json()["role"], "viewer");
+    // Nothing of the server's keys is in any answer, and nothing that a password or a key could be guessed from.
     let pem = std::fs::read_to_string(server.state().join("server.key")).unwrap();
     let secret = pem.lines().nth(1).unwrap();
-    for (method, path, _) in operations()
-        .into_iter()
-        .filter(|(method, path, _)| method == "GET" && !path.contains("/live") && !path.contains("websocket"))
-    {
-        let answer = ask(&server, &method, &filled(&path, "web"), &[], None);
+    let reads = operations().into_iter().filter(|(method, path, _)| method == "GET" && !path.ends_with("/live"));
+    for path in reads.flat_map(|(_, path, _)| [filled(&path, "web"), filled(&path, "eve")]) {
+        let answer = ask(&server, "GET", &path, &[], None);
         let text = String::from_utf8_lossy(&answer.body);
-        assert!(!text.contains(secret) && !text.contains("PRIVATE KEY"), "{method} {path}");
+        assert!(!text.contains(secret) && !text.contains("PRIVATE KEY"), "{path}");
+        assert!(!text.contains("$argon2") && !text.contains("dvk_0"), "{path}");
     }
 }
 
@@ -112,21 +187,58 @@ fn api4_what_a_request_may_take_has_a_bound() {
     let many: Vec<Value> = vec![json!({ "image": format!("sha256:{}", "a".repeat(64)) }); 9];
     let spec = json!({ "name": "a", "memory_mib": 64, "disks": many });
     ask(&server, "POST", "/v1/vms", &[], Some(&spec)).is(422, "request-malformed");
+    // Who asks without end is told to wait, and everybody else is answered.
+    let (limited, address) = listening("[limits]\nrequests-per-second-per-address = 5", &[]);
+    let client = Remote::new(&limited, address);
+    let answers: Vec<tls::Answer> = (0..40).map(|_| client.get("/v1/openapi.json").unwrap()).collect();
+    let refused = answers.iter().find(|answer| answer.status == 429).expect("one may ask without end");
+    assert!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
+    assert_eq!(ask(&limited, "GET", "/v1/vms", &[], None).status, 200);
 }
 
 #[test]
-fn api5_every_function_asks_for_a_permission_and_the_open_ones_are_known() {
-    let open: BTreeSet<String> = operations()
-        .into_iter()
-        .filter(|(_, _, operation)| operation["security"] == json!([]))
-        .map(|(method, path, _)| format!("{method} {path}"))
-        .collect();
-    for operation in &open {
-        let known = ["/v1/openapi.json", "/v1/session", "/v1/oidc", "/v1/login", "/health"];
-        let is_known = known.iter().any(|known| operation.split(' ').nth(1).unwrap().starts_with(known));
-        assert!(is_known, "{operation} is open to everybody, and nobody meant that");
+fn api5_no_function_works_for_whom_it_is_not_meant() {
+    let server = Server::simulated();
+    server.import(&[("kernel", "kernel")]);
+    server.ok(&["vm", "create", "web", "--kernel", "kernel"]);
+    let (viewer, nobody) = (key_of(&server, "vera", Some("viewer")), key_of(&server, "norbert", None));
+    let held = ask(&server, "GET", "/v1/roles/viewer", &[], None).json()["permissions"].as_array().unwrap().clone();
+    let mut open = BTreeSet::new();
+    let mut tried = 0;
+    for (method, path, operation) in operations() {
+        if operation["security"] == json!([]) {
+            open.insert(path.clone());
+        }
+        let Some(permission) = operation.get("x-permission") else { continue };
+        let body = operation.get("requestBody").map(|_| json!({}));
+        for (key, may) in [(&viewer, held.contains(permission)), (&nobody, false)] {
+            if may {
+                continue;
+            }
+            let answer = ask(&server, &method, &filled(&path, "web"), &[("authorization", key)], body.as_ref());
+            // What cannot be seen is not there; all else is refused by its name.
+            let expected = if answer.status == 404 { "resource-unknown" } else { "access-denied" };
+            assert!(matches!(answer.status, 403 | 404), "{method} {path}: {}", answer.status);
+            assert_eq!(answer.json()["code"], expected, "{method} {path}");
+            assert!(answer.status == 403 || path.contains('{'), "{method} {path}");
+            tried += 1;
+        }
     }
-    assert!(open.contains("GET /v1/openapi.json"), "{open:?}");
+    assert!(tried > 80, "only {tried} requests were made");
+    assert_eq!(server.vm("web")["generation"], 1, "nothing of it was done");
+    let refusals = ask(&server, "GET", "/v1/audit?outcome=refused&action=access.&limit=1000", &[], None).json();
+    assert!(!refusals["items"].as_array().unwrap().is_empty(), "each is written down: {refusals}");
+    let meant = [
+        "/health/live",
+        "/health/ready",
+        "/v1/oidc",
+        "/v1/oidc/{provider}/callback",
+        "/v1/oidc/{provider}/start",
+        "/v1/oidc/{provider}/token",
+        "/v1/openapi.json",
+        "/v1/session",
+    ];
+    assert_eq!(open, meant.map(str::to_owned).into(), "open to everybody, and nobody meant that");
 }
 
 #[test]
@@ -253,9 +365,7 @@ fn api10_a_registry_that_answers_without_end_is_bounded_and_a_no() {
         }
     });
     let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
-    let path = server.dir.path().join("config.toml");
-    let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("{config}\n[registries]\nallowed = [{host:?}]\n")).unwrap();
+    server.append(&format!("[registries]\nallowed = [{host:?}]\n"));
     server.up(None);
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",

@@ -1,74 +1,52 @@
-//! schemathesis, which nobody of us wrote, asks the real binary whatever its description allows and forbids: examples,
-//! the edges of every schema, and thousands of others; with every check that it has.
+//! schemathesis, which nobody of us wrote, asks the real binary over TLS, as an administrator, whatever its description
+//! allows and forbids: examples, the edges of every schema, and thousands of others; with every check that it has.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::thread;
 
-use super::super::server::Server;
+use serde_json::json;
+
+use super::super::tls::listening;
+use super::super::users::{PASSWORD, create};
+use super::ask;
+
+/// Nobody is told to wait: what is tried here is what requests mean, and not how many there may be.
+const LIMITS: &str = "[limits]\nrequests-per-second-per-address = 1000000\nrequests-per-second-per-user = 1000000\n\
+    logins-per-minute-per-address = 1000000";
 
 #[test]
 fn the_interface_keeps_to_its_description() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = root.join("target/tools/schemathesis/bin/schemathesis");
     assert!(program.exists(), "scripts/needs.sh test brings schemathesis");
-    let mut server = Server::simulated();
+    let (mut server, address) = listening(LIMITS, &[]);
     server.import(&[("kernel", "kernel"), ("disk.raw", "disk")]);
     server.ok(&["vm", "create", "web", "--kernel", "kernel", "--disk", "disk.raw"]);
     server.ok(&["vm", "start", "web"]);
-    let port = bridge(server.socket());
+    create(&server, "tester", &["--role", "admin"]);
+    let token = || {
+        let login = json!({ "user": "tester", "password": PASSWORD, "kind": "token" });
+        ask(&server, "POST", "/v1/session", &[], Some(&login)).json()["token"].as_str().unwrap().to_owned()
+    };
+    let (token, leaving) = (token(), token());
     let output = Command::new(program)
         .arg("--config-file")
         .arg(root.join("tests/it/control/interface/schemathesis.toml"))
-        .args(["run", &format!("http://127.0.0.1:{port}/v1/openapi.json"), "--checks", "all", "--seed", "1"])
-        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--max-time", "120"])
+        .args(["run", &format!("https://{address}/v1/openapi.json"), "--checks", "all", "--seed", "1"])
+        .args(["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "15"])
         .args(["--suppress-health-check", "all", "--continue-on-failure", "--warnings", "off", "--no-color"])
+        .env("AUTHORITY", server.state().join("tls/ca.crt"))
+        .env("TOKEN", token)
+        .env("LEAVING", leaving)
         .current_dir(server.dir.path())
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{}\n{}", String::from_utf8_lossy(&output.stderr), server.log());
-    assert!(told.contains("Fuzzing"), "it ran: {told}");
+    assert!(told.contains("Fuzzing") && told.contains("Stateful"), "it ran: {told}");
     assert!(!server.has_died(), "{}", server.log());
+    // Nearly all of it got past the door: otherwise this looked at the door alone.
+    let done = ask(&server, "GET", "/v1/audit?actor=user:tester&outcome=done&limit=1000", &[], None).json();
+    assert!(done["items"].as_array().unwrap().len() > 50, "hardly anything was done: {done}");
     server.ok(&["audit", "verify"]);
-}
-
-/// A port of loopback that leads to the socket.
-fn bridge(socket: PathBuf) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(server) = UnixStream::connect(&socket) else { return };
-            let (from_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || pump(from_server, to_client));
-            thread::spawn(move || pump(client, server));
-        }
-    });
-    port
-}
-
-fn pump(mut from: impl Read, mut to: impl Write + End) {
-    let _ = std::io::copy(&mut from, &mut to);
-    to.end();
-}
-
-/// What can say that nothing more will come.
-trait End {
-    fn end(&self);
-}
-
-impl End for TcpStream {
-    fn end(&self) {
-        let _ = self.shutdown(Shutdown::Write);
-    }
-}
-
-impl End for UnixStream {
-    fn end(&self) {
-        let _ = self.shutdown(Shutdown::Write);
-    }
 }
