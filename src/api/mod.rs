@@ -258,14 +258,14 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::read))
         .routes(routes!(openapi::show))
-        .routes(routes!(admission::kubernetes::review))
         .merge(large())
 }
 
-/// Those whose bodies are bytes of images, or evidence.
+/// Those whose bodies are bytes of images, evidence, or an object of Kubernetes as it was and as it would be.
 fn large() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(admission::decide))
+        .routes(routes!(admission::kubernetes::review))
         .routes(routes!(image::evidence))
         .routes(routes!(image::state, image::append, image::abort))
         .routes(routes!(image::finish))

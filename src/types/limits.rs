@@ -238,7 +238,7 @@ pub const LINT_RESULTS: usize = 25_000;
 /// Components that a manifest of a release may name.
 pub const RELEASE_COMPONENTS: usize = 1_000;
 
-/// The body of a request to the control plane where it is a piece of an upload, or evidence.
+/// The body of a request to the control plane where it is a piece of an upload, evidence, or a review of Kubernetes.
 pub const API_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// The body of a request to the control plane where it is a document.
 pub const API_DOCUMENT_BYTES: usize = 1024 * 1024;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::super::server::{Server, images};
+use super::super::tls::{Remote, listening};
 use super::ask;
 use crate::registry::docker::Docker;
 use crate::registry::push_image;
@@ -68,17 +69,43 @@ impl World {
     }
 
     fn pod(&self, images: &[&str]) -> Value {
-        let containers: Vec<Value> = images
-            .iter()
-            .enumerate()
-            .map(|(at, image)| json!({ "name": format!("c{at}"), "image": image, "resources": {} }))
-            .collect();
+        // With what the API server and its own controllers have put in by the time that webhooks are asked.
+        let container = |(at, image): (usize, &&str)| {
+            json!({
+                "name": format!("c{at}"), "image": image, "resources": {}, "imagePullPolicy": "IfNotPresent",
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                "volumeMounts": [{
+                    "name": "kube-api-access-x7k2p", "readOnly": true,
+                    "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+                }],
+            })
+        };
+        let containers: Vec<Value> = images.iter().enumerate().map(container).collect();
+        let token = json!({ "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } });
         self.review(
             "",
             "Pod",
             &json!({
-                "kind": "Pod", "apiVersion": "v1", "metadata": { "name": "web", "namespace": "default" },
-                "spec": { "containers": containers, "restartPolicy": "Always" }, "status": {},
+                "kind": "Pod", "apiVersion": "v1",
+                "metadata": {
+                    "name": "web", "namespace": "default", "uid": "0b4a6a7e-5b43-4c0f-9c55-3f5cb6f4f5d1",
+                    "creationTimestamp": "2026-01-01T00:00:00Z",
+                    "managedFields": [{
+                        "manager": "kubectl-create", "operation": "Update", "apiVersion": "v1",
+                        "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
+                        "fieldsV1": { "f:spec": { "f:containers": { "k:{\"name\":\"c0\"}": { ".": {}, "f:image": {} } } } },
+                    }],
+                },
+                "spec": {
+                    "volumes": [{
+                        "name": "kube-api-access-x7k2p", "projected": { "sources": [token], "defaultMode": 420 },
+                    }],
+                    "containers": containers, "restartPolicy": "Always", "terminationGracePeriodSeconds": 30,
+                    "dnsPolicy": "ClusterFirst", "serviceAccountName": "default", "securityContext": {},
+                    "schedulerName": "default-scheduler", "priority": 0, "enableServiceLinks": true,
+                    "tolerations": [{ "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute" }],
+                },
+                "status": { "phase": "Pending", "qosClass": "BestEffort" },
             }),
         )
     }
@@ -176,6 +203,47 @@ fn a_registry_that_never_answers_is_a_no_before_kubernetes_gives_up() {
     assert_eq!(response["allowed"], false, "{response}");
     let message = response["status"]["message"].as_str().unwrap();
     assert!(message.contains("admission-timeout") || message.contains("registry-unreachable"), "{message}");
+}
+
+#[test]
+fn the_api_server_asks_over_tls_with_a_key_that_may_nothing_else() {
+    let (server, address) = listening("", &[]);
+    // As docs/how-to/kubernetes.md says.
+    server.ok(&["role", "create", "webhook", "--permission", "admission.decide"]);
+    server.ok(&["user", "create", "kubernetes", "--no-password"]);
+    server.ok(&["grant", "create", "user:kubernetes", "webhook"]);
+    let key = server.ok(&["token", "create", "api-server", "--user", "kubernetes", "--scope", "admission.decide"]);
+    let credential = format!("Bearer {}", key.trim());
+    let client = Remote::new(&server, address);
+    let review = |operation: &str, object: Value| {
+        json!({
+            "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+            "request": {
+                "uid": "u", "kind": { "group": "", "version": "v1", "kind": "Pod" }, "operation": operation,
+                "object": object, "oldObject": { "spec": { "containers": [{ "name": "c", "image": "nginx" }] } },
+            },
+        })
+    };
+    let path = "/v1/admissions/kubernetes?timeout=5s";
+    let asked = |body: &Value| client.post(path, &[("authorization", &credential)], body);
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "nginx" }] } });
+    for operation in ["CREATE", "UPDATE"] {
+        let answer = asked(&review(operation, pod.clone()));
+        assert_eq!((answer.status, &answer.json()["response"]["allowed"]), (200, &json!(false)), "{}", answer.body);
+        assert!(answer.body.contains("image-not-by-digest"), "{}", answer.body);
+    }
+    // What goes, or is only connected to, runs nothing new.
+    for (operation, object) in [("DELETE", Value::Null), ("CONNECT", json!({ "kind": "PodExecOptions" }))] {
+        let answer = asked(&review(operation, object));
+        assert_eq!((answer.status, &answer.json()["response"]["allowed"]), (200, &json!(true)), "{}", answer.body);
+    }
+    assert_eq!(client.post(path, &[], &review("CREATE", pod)).status, 401);
+    for path in ["/v1/vms", "/v1/users", "/v1/audit"] {
+        assert_eq!(client.send("GET", path, &[("authorization", &credential)]).unwrap().status, 403, "{path}");
+    }
+    // By whom, the audit log says.
+    let log = server.ok(&["audit", "list", "--format", "json"]);
+    assert!(log.contains("key:") && log.contains("admission.decide"), "{log}");
 }
 
 #[test]
