@@ -387,10 +387,9 @@ fn plain(path: &str, parameter: &mut Value) {
     }
     bound(schema, limits::API_PARAMETER_BYTES);
     if !schema.contains_key("$ref")
-        && let Some(text) = description_of(&place, &named)
+        && let (Some(text), Some(parameter)) = (description_of(&place, &named), parameter.as_object_mut())
     {
-        let parameter = parameter.as_object_mut();
-        parameter.and_then(|parameter| Some(parameter.entry("description").or_insert_with(|| json!(text))).map(drop));
+        parameter.entry("description").or_insert_with(|| json!(text));
     }
 }
 

@@ -221,7 +221,7 @@ const REASONS: usize = 20;
 mod tests {
     use super::*;
 
-    fn request(kind: Value, operation: &str, object: Value) -> ReviewRequest {
+    fn request(kind: &Value, operation: &str, object: &Value) -> ReviewRequest {
         let request = json!({ "uid": "u", "kind": kind, "operation": operation, "object": object });
         serde_json::from_value(request).unwrap()
     }
@@ -242,7 +242,7 @@ mod tests {
             for part in place.rsplit('/').filter(|part| !part.is_empty()) {
                 object = json!({ part: object });
             }
-            let found = images(&request(kind(group, name), "CREATE", object)).unwrap();
+            let found = images(&request(&kind(group, name), "CREATE", &object)).unwrap();
             assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "b", "c", "d"], "{name}");
         }
     }
@@ -259,13 +259,13 @@ mod tests {
             (kind("", "Pod"), json!({ "spec": { "containers": [{ "image": 7 }] } })),
         ];
         for (kind, object) in cases {
-            let reason = images(&request(kind.clone(), "UPDATE", object)).unwrap_err();
+            let reason = images(&request(&kind, "UPDATE", &object)).unwrap_err();
             assert_eq!(reason.code, Code::WorkloadUnknown.into(), "{kind}");
         }
         let many: Vec<Value> =
             (0..=limits::ADMISSION_WEBHOOK_IMAGES).map(|at| json!({ "image": at.to_string() })).collect();
-        let crowd = request(kind("", "Pod"), "CREATE", json!({ "spec": { "containers": many } }));
+        let crowd = request(&kind("", "Pod"), "CREATE", &json!({ "spec": { "containers": many } }));
         assert_eq!(images(&crowd).unwrap_err().code, Code::InputTooLarge.into());
-        assert!(images(&request(kind("", "Pod"), "DELETE", Value::Null)).unwrap().is_empty());
+        assert!(images(&request(&kind("", "Pod"), "DELETE", &Value::Null)).unwrap().is_empty());
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-
 use serde_json::{Value, json};
 
 use super::super::server::Server;
@@ -19,7 +18,10 @@ const PATIENCE: Duration = Duration::from_millis(150);
 
 #[test]
 fn no_request_whatsoever_is_answered_with_a_fault_and_the_process_lives() {
-    let mut server = Server::simulated();
+    let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
+    // Nobody is told to wait: what is tried here is what requests mean.
+    server.append("[limits]\nrequests-per-second-per-user = 1000000\n");
+    server.up(None);
     server.import(&[("kernel", "kernel"), ("disk.raw", "disk")]);
     server.ok(&["vm", "create", "web", "--kernel", "kernel", "--disk", "disk.raw"]);
     server.ok(&["tenant", "create", "acme"]);
@@ -182,11 +184,11 @@ fn request(things: &[String], credentials: &[String]) -> impl Strategy<Value = V
 }
 
 /// A request to an operation that there is, by somebody, with a body of the right type and of any content.
-fn meant(
+fn meant<C: Strategy<Value = String>>(
     document: &Value,
     things: &[String],
-    credentials: impl Strategy<Value = String>,
-) -> impl Strategy<Value = Vec<u8>> {
+    credentials: C,
+) -> impl Strategy<Value = Vec<u8>> + use<C> {
     let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
         item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
     });
@@ -200,9 +202,10 @@ fn meant(
 }
 
 /// A request that would be sound, but for one member.
-fn almost(things: &[String], credentials: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<u8>> {
+fn almost<C: Strategy<Value = String>>(things: &[String], credentials: C) -> impl Strategy<Value = Vec<u8>> + use<C> {
     let digest = things.iter().find(|thing| thing.starts_with("sha256:")).unwrap().clone();
-    let spec = json!({ "name": "new", "memory_mib": 64, "kernel": { "kernel": digest }, "disks": [{ "image": digest }] });
+    let spec =
+        json!({ "name": "new", "memory_mib": 64, "kernel": { "kernel": digest }, "disks": [{ "image": digest }] });
     let lasting = json!({ "target": digest, "why": "a test", "lasts_seconds": 60 });
     let pod = json!({ "spec": { "containers": [{ "name": "c", "image": format!("127.0.0.1:1/a@{digest}") }] } });
     let review = json!({
