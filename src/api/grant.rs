@@ -22,7 +22,7 @@ use crate::types::grant::{Conditions, Holder};
 pub struct GrantView {
     /// Its identity; none where it is the role that a user has by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub id: Option<Uuid>,
     /// Who: `user:IDENTITY` or `service:NAME`.
     pub holder: String,

@@ -141,10 +141,10 @@ impl Day {
 #[serde(deny_unknown_fields)]
 pub struct Hours {
     /// From this time on, as `08:00`.
-    #[schema(value_type = String, example = "08:00")]
+    #[schema(value_type = String, pattern = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$", example = "08:00")]
     pub from: Time,
     /// Until this time, which is not part of it.
-    #[schema(value_type = String, example = "18:00")]
+    #[schema(value_type = String, pattern = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$", example = "18:00")]
     pub until: Time,
 }
 

@@ -328,7 +328,6 @@ pub struct ImageFacts {
     pub tree_root: Option<Digest>,
     /// SHA-512 of its bytes, where it was taken at import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub sha512: Option<Digest>,
     /// How its blocks are proved when they are read; nothing for what is copied into sealed memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]

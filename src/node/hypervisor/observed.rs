@@ -60,7 +60,6 @@ pub struct Artifact {
     /// What it is.
     pub kind: ArtifactKind,
     /// SHA-256 of its bytes.
-    #[schema(value_type = String)]
     pub digest: Digest,
 }
 
@@ -70,7 +69,6 @@ pub struct HostFirmware {
     /// Its name, as `bios-256k.bin`.
     pub name: String,
     /// SHA-256 of the bytes that were sealed.
-    #[schema(value_type = String)]
     pub digest: Digest,
 }
 

@@ -42,12 +42,10 @@ impl ImageFormat {
 #[serde(deny_unknown_fields)]
 pub struct ImageRecord {
     /// SHA-256 of its bytes: its name everywhere.
-    #[schema(value_type = String)]
     pub digest: Digest,
     /// SHA-512 of them, hashed in the same pass: some evidence and some revocations know it by that. Nothing in receipts
     /// of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub sha512: Option<Digest>,
     /// What it is to a machine.
     pub kind: ArtifactKind,
@@ -58,22 +56,19 @@ pub struct ImageRecord {
     /// The size that a machine sees, in bytes; its length but for a qcow2.
     pub virtual_bytes: u64,
     /// Root of the Merkle tree over its blocks.
-    #[schema(value_type = String)]
     pub tree_root: Digest,
     /// Length of a block of that tree, in bytes.
     pub block_bytes: u32,
     /// What its file measures, where the kernel's fs-verity proves each page of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub fs_verity: Option<Digest>,
     /// Root of the tree by which the kernel's dm-verity proves each block of it: version 1, SHA-256 over 4 KiB, no salt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub dm_verity: Option<Digest>,
     /// What whoever imported it called it; a file's name mostly. Nothing is decided by it.
     pub name: String,
     /// When it was imported.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub imported_at: Timestamp,
 }
 

@@ -135,7 +135,7 @@ fn a_rotated_key_stays_valid_for_the_overlap_and_its_place_is_taken_once() {
     let path = format!("/v1/keys/{}/rotate", text(&old["id"]));
     let long = json!({ "overlap_seconds": 8 * 24 * 3600 });
     let (status, _, problem) = ask(&server, Method::POST, &path, &[], Some(long));
-    assert_eq!((status.as_u16(), text(&problem["code"])), (422, "credential-malformed"));
+    assert_eq!((status.as_u16(), text(&problem["code"])), (422, "request-malformed"));
     let (status, _, new) = ask(&server, Method::POST, &path, &[], Some(json!({ "overlap_seconds": 10 })));
     assert_eq!(status, StatusCode::CREATED, "{new}");
     assert_eq!((&new["replaces"], &new["name"], &new["scopes"]), (&old["id"], &old["name"], &old["scopes"]));
@@ -211,12 +211,13 @@ fn what_no_key_can_be_is_told_with_what_is_wrong() {
         let (status, _, problem) = ask(&server, Method::POST, "/v1/keys", &[], Some(request));
         (status.as_u16(), text(&problem["code"]).to_owned())
     };
+    let undescribed = (422, "request-malformed".to_owned());
     let malformed = (422, "credential-malformed".to_owned());
-    assert_eq!(of(json!({ "name": "" })), malformed);
+    assert_eq!(of(json!({ "name": "" })), undescribed);
     assert_eq!(of(json!({ "name": "ci/cd" })), malformed);
-    assert_eq!(of(json!({ "scopes": [] })), malformed);
-    assert_eq!(of(json!({ "lasts_seconds": 91 * 24 * 3600 })), malformed);
-    assert_eq!(of(json!({ "lasts_seconds": 0 })), malformed);
+    assert_eq!(of(json!({ "scopes": [] })), undescribed);
+    assert_eq!(of(json!({ "lasts_seconds": 91 * 24 * 3600 })), undescribed);
+    assert_eq!(of(json!({ "lasts_seconds": 0 })), undescribed);
     assert_eq!(of(json!({ "user": null })), malformed);
     assert_eq!(of(json!({ "user": "nobody" })), (404, "resource-unknown".to_owned()));
     assert_eq!(of(json!({ "scopes": ["vm.fly"] })), (422, "request-malformed".to_owned()));
