@@ -92,7 +92,7 @@ impl World {
         let (held, holder) = watch::channel(());
         let conduct = Conduct { drain: Duration::ZERO, least_disk_bytes: 0, metrics_allow: Vec::new() };
         let app = App::new(control.clone(), Ending { stop, _held: holder }, conduct);
-        let router = router(app).0;
+        let router = router(app);
         let mut world =
             Self { _dir: dir, _service: (stopping, held), control, router, vm, operation: asked, other: Uuid::nil() };
         world.other = world.user("other").await;

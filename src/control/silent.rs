@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -20,6 +21,7 @@ use crate::release::admit::quarantine::Entry;
 use crate::release::attest::key::PrivateKey;
 use crate::release::attest::note::NoteSigner;
 use crate::store::Store;
+use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Upload,
     UploadRequest,
@@ -140,6 +142,14 @@ impl Link for Silent {
         no()
     }
 
+    fn admit_image(&self, question: ImageQuestion) -> Pending<'_, ImageAnswer> {
+        Box::pin(std::future::ready(unanswered(question.digest.to_string())))
+    }
+
+    fn admit_container(&self, reference: String, _: Duration) -> Pending<'_, ImageAnswer> {
+        Box::pin(std::future::ready(unanswered(reference)))
+    }
+
     fn image_delete(&self, _: Digest) -> Pending<'_, Result<(), Reason>> {
         no()
     }
@@ -151,4 +161,8 @@ impl Link for Silent {
     fn console_log(&self, _: VmId, _: usize) -> Pending<'_, Result<Vec<u8>, String>> {
         never()
     }
+}
+
+fn unanswered(image: String) -> ImageAnswer {
+    ImageAnswer::without(image, "undecided", Reason::new(Code::InternalError, "the node says nothing"))
 }

@@ -164,7 +164,7 @@ fn a_mark_is_one_services_and_of_a_form_that_names_one() {
     refused(&["deploy", "--mark", "dns:other.example.org"], "exists already");
     refused(&["other", "--mark", "dns:*.example.org"], "dns:*.example.org");
     refused(&["other", "--mark", "spki:sha256:1234"], "spki:sha256:1234");
-    refused(&["Other", "--mark", "dns:other.example.org"], "Other");
+    refused(&["Other", "--mark", "dns:other.example.org"], "/name");
     // The pin of a certificate in a file.
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::default().self_signed(&key).unwrap();

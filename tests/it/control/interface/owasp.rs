@@ -233,6 +233,7 @@ fn api5_no_function_works_for_whom_it_is_not_meant() {
         "/health/ready",
         "/v1/oidc",
         "/v1/oidc/{provider}/callback",
+        "/v1/oidc/{provider}/code",
         "/v1/oidc/{provider}/start",
         "/v1/oidc/{provider}/token",
         "/v1/openapi.json",
