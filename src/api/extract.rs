@@ -365,11 +365,11 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// What is left for the answer to be on its way.
+    /// How long may be asked about, so that there is time to write a "no" down and to answer.
     pub(super) fn within(&self) -> Duration {
         let seconds = self.timeout.as_deref().and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
         let seconds = seconds.unwrap_or(limits::ADMISSION_WEBHOOK_SECONDS).min(limits::ADMISSION_WEBHOOK_SECONDS);
-        Duration::from_secs(seconds).saturating_sub(Duration::from_millis(500))
+        Duration::from_secs(seconds) * 4 / 5
     }
 }
 
@@ -453,8 +453,8 @@ mod tests {
     #[test]
     fn the_answer_ends_before_kubernetes_gives_up() {
         let within = |timeout: Option<&str>| Patience { timeout: timeout.map(str::to_owned) }.within();
-        assert_eq!(within(Some("3s")), Duration::from_millis(2_500));
-        assert_eq!(within(Some("30s")), Duration::from_millis(9_500), "no longer than our own limit");
-        assert_eq!(within(None), Duration::from_millis(9_500));
+        assert_eq!(within(Some("3s")), Duration::from_millis(2_400));
+        assert_eq!(within(Some("30s")), Duration::from_secs(8), "no longer than our own limit");
+        assert_eq!(within(None), Duration::from_secs(8));
     }
 }
