@@ -65,7 +65,7 @@ pub(super) fn log_in(client: &Client, wanted: &Wanted, context: &Context) -> any
     }
     if !opened || !context.quiet {
         eprintln!("\n    {address}\n");
-        eprintln!("Before it says yes it shows the sign {}.", sign_of(challenge.as_str()));
+        eprintln!("It asks at the end: say yes where it shows the sign {}.", sign_of(challenge.as_str()));
     }
     if !opened && std::io::stdin().is_terminal() {
         eprintln!("Where the browser is on another computer, paste here the address that it cannot open at the end.");

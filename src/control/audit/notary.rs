@@ -183,3 +183,40 @@ impl Control {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::ConnectOptions as _;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::control::silent;
+    use crate::types::Code;
+    use crate::types::access::Permission;
+
+    #[tokio::test]
+    async fn an_old_record_that_is_altered_is_found_when_everything_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = silent::control(dir.path()).await;
+        let happen = async |name: &str| {
+            let (name, nothing) = (name.to_owned(), String::new());
+            control.role_create(&Caller::system(), name, nothing, vec![Permission::VmRead]).await.unwrap();
+        };
+        happen("one").await;
+        control.checkpoint().await.unwrap();
+        let options = SqliteConnectOptions::new().filename(dir.path().join("state.db"));
+        let altered = "DROP TRIGGER audit_is_not_changed; UPDATE audit SET record = record || ' ' WHERE seq = 0";
+        sqlx::raw_sql(altered).execute(&mut options.connect().await.unwrap()).await.unwrap();
+        happen("two").await;
+        control.checkpoint().await.expect("what was read already is not read for each checkpoint");
+        assert_eq!(control.audit_fault(), None);
+        control.audit_anew().await;
+        happen("three").await;
+        let Err(OpError::Refused(faults)) = control.checkpoint().await else { panic!("it is signed") };
+        assert_eq!(faults[0].code.known(), Some(Code::AuditRecordAltered));
+        assert_eq!(control.audit_fault().as_ref(), faults.first());
+        let checks = control.health(0).await;
+        let check = checks.iter().find(|check| check.name == "audit-log").unwrap();
+        assert!(check.detail.as_ref().is_some_and(|detail| detail.contains("record 0 was altered")), "{check:?}");
+    }
+}

@@ -339,6 +339,9 @@ fn a_code_is_of_one_program_at_one_provider_and_opens_one_session() {
     // The page that is asked in belongs to the browser that began: the answer alone is of no use elsewhere.
     let back = browser.sent(&begin(challenge.as_str()), "alice");
     assert_eq!(code(&Browser::new(&server).ask(&back, None)), denied("oidc-state"));
+    // Nor does an altered one reach the program, which would give up.
+    let altered = browser.ask(&with(&back, "state", "another"), None);
+    assert_eq!((code(&altered), &altered.location), (denied("oidc-state"), &None));
 }
 
 #[test]
