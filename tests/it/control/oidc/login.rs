@@ -314,11 +314,11 @@ fn a_code_is_of_one_program_at_one_provider_and_opens_one_session() {
     let (_, other) = PkceCodeChallenge::new_random_sha256();
     assert_eq!(no(redeem("test", &given, &other)), denied("oidc-state"));
     let short = PkceCodeVerifier::new("short".to_owned());
-    assert_eq!(no(redeem("test", &given, &short)), denied("oidc-state"));
+    assert_eq!(no(redeem("test", &given, &short)), (422, "request-malformed".to_owned()));
     assert_eq!(no(redeem("es", &given, &verifier)), denied("oidc-state"));
     assert_eq!(no(redeem("test", &format!("{given}A"), &verifier)), denied("oidc-state"));
     assert_eq!(no(redeem("test", &given[..given.len() - 4], &verifier)), denied("oidc-state"));
-    assert_eq!(no(redeem("test", &"A".repeat(20_000), &verifier)), denied("oidc-state"));
+    assert_eq!(no(redeem("test", &"A".repeat(20_000), &verifier)), (422, "request-malformed".to_owned()));
     let (status, opened) = redeem("test", &given, &verifier);
     assert_eq!(status, 201, "{opened}");
     assert_eq!((&opened["session"]["method"], &opened["user"]["name"]), (&json!("oidc"), &json!("alice")));
