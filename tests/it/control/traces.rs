@@ -107,7 +107,13 @@ fn asked() -> (String, Receiver<Option<String>>) {
     let (told, heard) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut reader = BufReader::new(stream.unwrap());
+            let stream = stream.unwrap();
+            let mut first = [0];
+            // Whoever tries TLS first is told by the end of the connection that there is none.
+            if stream.peek(&mut first).unwrap() == 0 || first == [0x16] {
+                continue;
+            }
+            let mut reader = BufReader::new(stream);
             let (mut line, mut parent) = (String::new(), None);
             while reader.read_line(&mut line).unwrap() > 2 {
                 let field = line.trim().to_lowercase();
@@ -160,6 +166,29 @@ fn whom_the_server_asks_for_a_client_is_told_the_trace_and_the_span_that_asks() 
     let span = all.iter().find(|span| hex::encode(&span.span_id) == parts[2]);
     let span = span.unwrap_or_else(|| panic!("{told} names none of {all:?}"));
     assert_eq!((span.name.as_str(), hex::encode(&span.trace_id)), ("GET /v1/oidc/{provider}/start", TRACE.to_owned()));
+}
+
+#[test]
+fn a_registry_that_is_asked_for_a_review_is_told_the_trace() {
+    let (registry, heard) = asked();
+    let host = registry.strip_prefix("http://").unwrap();
+    let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
+    server.append(&format!("[registries]\nallowed = [\"{host}\"]\n"));
+    server.up(None);
+    let image = format!("{host}/a@sha256:{}", "0".repeat(64));
+    let review = serde_json::json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "object": { "spec": { "containers": [{ "name": "a", "image": image }] } },
+        },
+    });
+    let client = Remote::at_socket(&server);
+    let answer = client.post("/v1/admissions/kubernetes?timeout=5s", &[("traceparent", PARENT)], &review);
+    assert_eq!((answer.status, &answer.json()["response"]["allowed"]), (200, &Value::Bool(false)), "{}", answer.body);
+    assert_eq!(heard.recv_timeout(Duration::from_secs(20)).unwrap().as_deref(), Some(PARENT));
 }
 
 #[test]
