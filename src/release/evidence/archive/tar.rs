@@ -232,7 +232,7 @@ impl Block {
     }
 }
 
-/// Octal digits, or GNU's base 256 with the highest bit set. Readers differ on everything else.
+/// Octal digits, or GNU's base 256 with the highest bit set. Readers differ on everything else, and on no digits too.
 fn number(field: &[u8]) -> Result<u64, Stop> {
     let wrong = || malformed("a header has a number that is none");
     if let [first, rest @ ..] = field
@@ -247,7 +247,7 @@ fn number(field: &[u8]) -> Result<u64, Stop> {
     }
     let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
     let digits = text.trim_ascii();
-    if !digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
+    if digits.is_empty() || !digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
         return Err(wrong());
     }
     digits
