@@ -54,9 +54,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let typed = request.headers().contains_key(header::CONTENT_TYPE);
         let read = Bytes::from_request(request, state).await;
         let bytes = read.map_err(|rejection| Problem::malformed(rejection.status(), rejection.body_text()))?;
-        if bytes.is_empty() {
+        // A body of no bytes is one where its type is told.
+        if bytes.is_empty() && !typed {
             return Err(Problem::malformed(StatusCode::BAD_REQUEST, "the body is missing"));
         }
         Ok(Self(bytes))
@@ -314,7 +316,7 @@ pub(super) struct KeyQuery {
 pub(super) struct StartQuery {
     /// The port of 127.0.0.1 at which the program waits.
     #[serde(default)]
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 65_535)]
     pub(super) port: Option<u16>,
     /// What the program gets back unchanged.
     #[serde(default)]

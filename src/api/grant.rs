@@ -76,8 +76,8 @@ pub(super) struct Question {
     holder: Option<String>,
     /// From which address they would; only with `holder`.
     #[serde(default)]
-    #[param(value_type = Option<String>, max_length = 45)]
-    address: Option<IpAddr>,
+    #[param(max_length = 45)]
+    address: Option<String>,
 }
 
 fn everything() -> String {
@@ -164,6 +164,8 @@ pub(super) async fn check(
         "anything" => Resource::Somewhere,
         on => app.control.scope_find(on).await?.0,
     };
+    let none = |_| Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, "`address` is no address");
+    let address = question.address.as_deref().map(str::parse::<IpAddr>).transpose().map_err(none)?;
     let asked = match &question.holder {
         None => caller,
         Some(holder) => {
@@ -174,7 +176,7 @@ pub(super) async fn check(
                 Holder::User(user) => Subject::User(user),
                 Holder::Service(name) => Subject::Service(name),
             };
-            Caller { subject, actor, origin: "check", address: question.address, scopes: None, why: None }
+            Caller { subject, actor, origin: "check", address, scopes: None, why: None }
         }
     };
     let because = app.control.may(&asked, question.permission, &at).await?;

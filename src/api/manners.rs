@@ -2,13 +2,16 @@
 //! time, and a problem document where nothing else came out of a handler.
 
 use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::{StreamExt as _, stream};
 use uuid::Uuid;
 
 use super::access::TABLE;
@@ -101,6 +104,37 @@ fn methods_of(path: &str) -> String {
     methods.sort_unstable();
     methods.dedup();
     methods.join(", ")
+}
+
+/// Reads what is left of a request that was refused, as far as it is short: a client that is still sending when the
+/// connection closes never sees why.
+pub(super) async fn hear_out(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // What is said over a WebSocket is not the body of the request that opened it.
+    if body.is_end_stream() || parts.method == Method::CONNECT {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let said = Arc::new(Mutex::new(body.into_data_stream()));
+    let next_piece = |said: &Mutex<BodyDataStream>, context: &mut task::Context<'_>| {
+        said.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+    };
+    let lent = Arc::clone(&said);
+    let lent = Body::from_stream(stream::poll_fn(move |context| next_piece(&lent, context)));
+    let answer = next.run(Request::from_parts(parts, lent)).await;
+    if answer.status().is_client_error() {
+        let mut rest = stream::poll_fn(move |context| next_piece(&said, context));
+        let read = async {
+            let mut left = limits::API_HEARD_OUT_BYTES;
+            while let Some(Ok(piece)) = rest.next().await {
+                left = left.saturating_sub(piece.len());
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(limits::API_HEARD_OUT_MS), read).await;
+    }
+    answer
 }
 
 /// What reads a whole image, the whole log or the whole state.

@@ -173,6 +173,7 @@ fn router(app: App) -> Router {
         .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(limits::API_BODY_PAUSE_MS)))
         .layer(middleware::from_fn(manners::in_time))
         .layer(CatchPanicLayer::custom(manners::panicked))
+        .layer(middleware::from_fn(manners::hear_out))
         .layer(middleware::from_fn(manners::dress))
         .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
         .with_state(app)

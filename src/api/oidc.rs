@@ -106,7 +106,7 @@ pub(super) async fn start(
         }
         _ => {
             let message = "port, state and challenge belong together, and one of them is missing";
-            return Err(Problem::malformed(StatusCode::BAD_REQUEST, message));
+            return Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
     };
     let begun = app.control.oidc_begin(&provider, program).await?;

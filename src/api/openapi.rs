@@ -372,8 +372,10 @@ fn plain(path: &str, parameter: &mut Value) {
     };
     // A cursor is of its list; none begins at the beginning.
     let cursor = match (place.as_str(), named.as_str(), path) {
-        ("query", "after", "/v1/vms") => Some("^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$"),
-        ("query", "after", "/v1/audit") => Some("^[0-9]{0,18}$"),
+        ("query", "after", "/v1/vms" | "/v1/users" | "/v1/sessions" | "/v1/users/{user}/sessions") => {
+            Some("^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$")
+        }
+        ("query", "after", "/v1/audit" | "/v1/audit/checkpoints") => Some("^[0-9]{0,18}$"),
         _ => None,
     };
     if let Some(cursor) = cursor {

@@ -246,6 +246,10 @@ pub const API_DOCUMENT_BYTES: usize = 1024 * 1024;
 pub const API_ADDRESS_BYTES: usize = 8 * 1024;
 /// The header fields of a request to the control plane, all together.
 pub const API_HEADERS_BYTES: usize = 32 * 1024;
+/// What is still read of a request to the control plane that was refused.
+pub const API_HEARD_OUT_BYTES: usize = 256 * 1024;
+/// How long it is read, in milliseconds.
+pub const API_HEARD_OUT_MS: u64 = 1_000;
 /// How long a request to the control plane may take, in seconds; what waits on purpose waits for less.
 pub const API_REQUEST_SECONDS: u64 = 90;
 /// How long a request may take that moves or reads images, the audit log or the state, in seconds.

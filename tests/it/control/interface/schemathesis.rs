@@ -11,7 +11,7 @@ use super::super::users::{PASSWORD, create};
 use super::ask;
 
 /// Nobody is told to wait: what is tried here is what requests mean, and not how many there may be.
-const LIMITS: &str = "[limits]\nrequests-per-second-per-address = 1000000\nrequests-per-second-per-user = 1000000\n\
+const LIMITS: &str = "connections-per-address = 4096\n[limits]\nrequests-per-second-per-address = 1000000\nrequests-per-second-per-user = 1000000\n\
     logins-per-minute-per-address = 1000000";
 
 #[test]
