@@ -1,6 +1,8 @@
 //! Requests that nobody meant: whatever comes in, no answer is a fault of the server (5xx), and the process lives.
 
 use std::cell::RefCell;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -54,6 +56,20 @@ fn no_request_whatsoever_is_answered_with_a_fault_and_the_process_lives() {
         assert!(statuses.contains_key(&status), "no request came as far as {status}: {statuses:?}");
     }
     server.ok(&["audit", "verify"]);
+}
+
+#[test]
+fn who_is_refused_while_still_sending_is_heard_out_and_the_next_request_is_answered() {
+    let server = Server::simulated();
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    let head = b"POST /v1/vms HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 100000\r\n\r\n";
+    stream.write_all(head).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    stream.write_all(&[b'a'; 100_000]).unwrap();
+    stream.write_all(b"GET /v1/vms HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 415") && told.contains("HTTP/1.1 200"), "{told}");
 }
 
 #[test]
