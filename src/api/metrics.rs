@@ -105,6 +105,7 @@ impl Metrics {
         );
         with_unit(of, "store_commit", "Time that a commit took, with its sync", Unit::Seconds, &commits.seconds);
         of.register("store_commit_writes", "Writes in one commit", commits.writes.clone());
+        of.register("store_writes_waiting", "Writes that wait for their commit", commits.waiting.clone());
         let counted = Counted {
             machines: Family::default(),
             quarantines: Gauge::default(),

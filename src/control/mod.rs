@@ -32,6 +32,8 @@ pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod reconcile;
+#[cfg(test)]
+mod reconcile_tests;
 pub mod rules;
 #[cfg(test)]
 pub(crate) mod silent;

@@ -1,15 +1,15 @@
-//! A node that refuses everything, and a control plane over it: for tests of who may what.
-//! Invariant: whatever was allowed ends here, and changes no machine.
+//! Nodes without machines, and a control plane over them: for tests of what the control plane decides by itself.
+//! Invariant: a node that is not told otherwise refuses everything; whatever was allowed ends there.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use jiff::Timestamp;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use super::audit::Notary;
@@ -23,10 +23,10 @@ use crate::release::attest::note::NoteSigner;
 use crate::store::Store;
 use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
-    Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Upload,
+    Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Step, Upload,
     UploadRequest,
 };
-use crate::types::vm::{BootPath, VmId, VmSpec};
+use crate::types::vm::{BootPath, ObservedPower, VmId, VmSpec};
 use crate::types::{Clock, Code, Digest, Reason};
 
 /// The time in these tests: a Wednesday, at noon.
@@ -34,8 +34,13 @@ pub(crate) fn noon() -> Timestamp {
     "2026-11-25T12:00:00Z".parse().unwrap()
 }
 
-/// A control plane with a database in this folder.
+/// A control plane with a database in this folder, over a node that refuses everything.
 pub(crate) async fn control(dir: &Path) -> Control {
+    over(dir, vec![Arc::new(Silent::named("node"))]).await
+}
+
+/// The same over these nodes.
+pub(crate) async fn over(dir: &Path, nodes: Vec<Arc<dyn Link>>) -> Control {
     let store = Store::open(&dir.join("state.db")).await.unwrap();
     // Notes are signed with Ed25519; an ephemeral key is another one.
     let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
@@ -54,10 +59,39 @@ pub(crate) async fn control(dir: &Path) -> Control {
         state: Sources::default(),
     };
     let (_, revoked) = watch::channel(Arc::default());
-    Control::new(store, vec![Arc::new(Silent)], Clock::new(noon), settings, revoked).await.unwrap()
+    Control::new(store, nodes, Clock::new(noon), settings, revoked).await.unwrap()
 }
 
-struct Silent;
+/// A node that has nothing.
+pub(crate) struct Silent {
+    name: &'static str,
+    /// The orders that came here.
+    orders: Mutex<Vec<Order>>,
+    /// Where it obeys: each order is answered when there is a permit, as one that was taken.
+    answers: Option<Semaphore>,
+}
+
+impl Silent {
+    /// A node of this name that refuses everything.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self { name, orders: Mutex::default(), answers: None }
+    }
+
+    /// A node that takes steps, as many as it was let by [`Self::answer`].
+    pub(crate) fn obedient(name: &'static str) -> Self {
+        Self { answers: Some(Semaphore::new(0)), ..Self::named(name) }
+    }
+
+    /// Lets so many steps end.
+    pub(crate) fn answer(&self, steps: usize) {
+        self.answers.as_ref().unwrap().add_permits(steps);
+    }
+
+    /// The orders that came here.
+    pub(crate) fn orders(&self) -> Vec<Order> {
+        self.orders.lock().unwrap().clone()
+    }
+}
 
 fn no<T: Send + 'static>() -> Pending<'static, Result<T, Reason>> {
     Box::pin(async { Err(Reason::new(Code::UploadUnknown, "this node has nothing")) })
@@ -71,7 +105,7 @@ impl Link for Silent {
     fn facts(&self) -> Pending<'_, NodeFacts> {
         Box::pin(async {
             NodeFacts {
-                name: "node".to_owned(),
+                name: self.name.to_owned(),
                 accelerator: None,
                 accelerator_reason: String::new(),
                 hypervisor: "none".to_owned(),
@@ -90,9 +124,21 @@ impl Link for Silent {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn act(&self, _: Order) -> Pending<'_, Ended> {
-        let outcome = Outcome::Failed { message: "this node does nothing".to_owned() };
-        Box::pin(async { Ended { outcome, observed: Observed::nothing(), passage: None } })
+    fn act(&self, order: Order) -> Pending<'_, Ended> {
+        self.orders.lock().unwrap().push(order.clone());
+        Box::pin(async move {
+            let Some(answers) = &self.answers else {
+                let outcome = Outcome::Failed { message: "this node does nothing".to_owned() };
+                return Ended { outcome, observed: Observed::nothing(), passage: None };
+            };
+            answers.acquire().await.unwrap().forget();
+            let power = match order.step {
+                Step::Stop { .. } | Step::Forget => ObservedPower::Stopped,
+                Step::Pause => ObservedPower::Paused,
+                _ => ObservedPower::Running,
+            };
+            Ended { outcome: Outcome::Done, observed: Observed::nothing().with_power(power), passage: None }
+        })
     }
 
     /// Nothing is refused by the gate: what is refused was not allowed, or no quota had room for it.

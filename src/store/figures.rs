@@ -1,8 +1,9 @@
-//! What the database tells of itself: how large and how slow its commits are, whether it can be written and read now,
-//! and how much there is of what. Nothing of it names anybody.
+//! What the database tells of itself: how large and how slow its commits are and what waits for them, whether it can be
+//! written and read now, and how much there is of what. Nothing of it names anybody.
 
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
@@ -17,6 +18,24 @@ pub struct Commits {
     pub seconds: Histogram,
     /// Writes in each.
     pub writes: Histogram,
+    /// Writes that were handed in and are not answered yet.
+    pub waiting: Gauge,
+}
+
+/// One write that waits, as long as this is kept.
+pub(super) struct Waiting(Gauge);
+
+impl Commits {
+    pub(super) fn wait(&self) -> Waiting {
+        self.waiting.inc();
+        Waiting(self.waiting.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Default for Commits {
@@ -24,6 +43,7 @@ impl Default for Commits {
         Self {
             seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             writes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            waiting: Gauge::default(),
         }
     }
 }

@@ -177,6 +177,7 @@ impl Store {
     pub async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.writes.send(writer::Job::Write(Box::new(write), answer)).await.map_err(|_| StoreError::Closed)?;
+        let _waiting = self.commits.wait();
         answered.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -64,6 +64,7 @@ fn figures_are_openmetrics_and_count_what_was_done() {
         assert!(value(more) > 0.0, "{more}");
     }
     assert_eq!(value("debvisor_quarantines"), 0.0);
+    assert!(value("debvisor_store_writes_waiting") <= 1.0, "each of those that were made was answered");
 }
 
 #[test]
