@@ -136,9 +136,8 @@ impl Caller {
 
     /// The person behind it, where an act takes two of them: whoever has a key of theirs is still one.
     pub fn person(&self) -> String {
-        let owner = self.actor.strip_prefix("key:").and_then(|rest| rest.split_once('/')).map(|(owner, _)| owner);
-        match (&self.subject, owner) {
-            (Subject::Key { .. }, Some(owner)) => format!("user:{owner}"),
+        match &self.subject {
+            Subject::Key { owner, .. } => format!("user:{owner}"),
             _ => self.actor.clone(),
         }
     }

@@ -26,6 +26,8 @@ pub enum Subject {
         key: Uuid,
         /// Whose it is.
         user: Uuid,
+        /// What they are called.
+        owner: String,
     },
     /// A service that showed a certificate.
     Service(String),

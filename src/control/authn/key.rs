@@ -217,7 +217,7 @@ impl Control {
             Ok((key, owner)) => {
                 self.key_used(key.id, from.address);
                 Ok(Caller {
-                    subject: Subject::Key { key: key.id, user: owner.id },
+                    subject: Subject::Key { key: key.id, user: owner.id, owner: owner.name.clone() },
                     actor: format!("key:{}/{}", owner.name, key.name),
                     origin: from.origin,
                     address: from.address,
@@ -415,6 +415,21 @@ mod tests {
         assert!(form.is_match(&one), "{}", one.len());
         assert_eq!(parsed(&one), Some(id));
         assert_eq!(hash(&one), hash_of_one);
+    }
+
+    #[test]
+    fn whatever_a_key_is_called_the_person_behind_it_is_its_owner() {
+        let key = |actor: &str| Caller {
+            subject: Subject::Key { key: Uuid::nil(), user: Uuid::nil(), owner: "alice".to_owned() },
+            actor: actor.to_owned(),
+            ..Caller::system()
+        };
+        for actor in ["key:alice/ci", "key:bob/ci", "key:", "user:bob", ""] {
+            assert_eq!(key(actor).person(), "user:alice", "{actor:?}");
+        }
+        // And nobody else's name is taken apart.
+        let service = Caller { subject: Subject::Service("key:alice/ci".to_owned()), ..key("key:alice/ci") };
+        assert_eq!(service.person(), "key:alice/ci");
     }
 
     proptest! {

@@ -19,6 +19,11 @@ fn user(number: u128) -> Uuid {
     Uuid::from_u128(number + 1)
 }
 
+/// A key of theirs.
+fn key_of(number: u128) -> Subject {
+    Subject::Key { key: Uuid::nil(), user: user(number), owner: format!("user-{number}") }
+}
+
 fn vm(number: u128) -> VmId {
     VmId::new(Uuid::from_u128(100 + number))
 }
@@ -171,7 +176,7 @@ proptest! {
             let subject = Subject::User(user(who));
             prop_assert_eq!(may(&grants, &subject, *permission, &place, narrowed.as_ref()), expected, "{}", permission);
             // A key may what its user may, and somebody who is not known may nothing.
-            let key = Subject::Key { key: Uuid::nil(), user: user(who) };
+            let key = key_of(who);
             prop_assert_eq!(may(&grants, &key, *permission, &place, narrowed.as_ref()), expected);
             let stranger = Subject::User(Uuid::from_u128(77));
             prop_assert!(!may(&grants, &stranger, *permission, &place, None));
@@ -184,7 +189,7 @@ proptest! {
         rows in rows(), who in 0..USERS, place in places(), few in some_permissions(), more in some_permissions(),
     ) {
         let grants = Grants::of(1, rows);
-        let subject = Subject::Key { key: Uuid::nil(), user: user(who) };
+        let subject = key_of(who);
         let more: BTreeSet<Permission> = few.union(&more).copied().collect();
         for permission in Permission::ALL {
             let with_few = may(&grants, &subject, *permission, &place, Some(&few));
