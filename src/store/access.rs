@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::read::{json, parsed};
-use super::{Store, StoreError, Vm, document};
+use super::{Fleet, Store, StoreError, Vm, document};
 use crate::types::access::Permission;
 use crate::types::grant::{Conditions, Holder, Scope};
 use crate::types::limits;
@@ -280,17 +280,11 @@ impl Store {
 
     /// A machine that is there, by identity or name, and its project.
     pub async fn vm_place(&self, text: &str) -> Result<Option<(VmId, String)>, StoreError> {
-        let query = match text.parse::<VmId>() {
-            // In the form in which it is kept, whatever the form in which it was asked for.
-            Ok(id) => sqlx::query("SELECT vm.id, p.project FROM vm JOIN vm_project p ON p.vm = vm.id WHERE vm.id = ?1")
-                .bind(id.to_string()),
-            Err(_) => {
-                sqlx::query("SELECT vm.id, p.project FROM vm JOIN vm_project p ON p.vm = vm.id WHERE vm.name = ?1")
-                    .bind(text.to_owned())
-            }
+        let place = |fleet: &Fleet| {
+            let found = text.parse::<VmId>().map_or_else(|_| fleet.named(text), |id| fleet.get(id));
+            found.map(|vm| (vm.id, vm.project.clone()))
         };
-        let row = query.fetch_optional(&self.readers).await?;
-        row.map(|row| Ok((parsed(&row, "id")?, row.try_get("project")?))).transpose()
+        self.fleet(place).await
     }
 
     /// The project of the machine that an operation is about, whether the machine is still there or not.

@@ -12,7 +12,7 @@ use super::{Change, Store, StoreError, Vm};
 use crate::types::vm::VmId;
 
 /// Every machine, found by identity and by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
     by_id: BTreeMap<VmId, Arc<Vm>>,
     by_name: HashMap<String, VmId>,
@@ -35,6 +35,13 @@ impl Fleet {
     pub fn after(&self, id: Option<VmId>) -> impl Iterator<Item = &Arc<Vm>> {
         let begin = id.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_id.range((begin, Bound::Unbounded)).map(|(_, vm)| vm)
+    }
+
+    /// These were read again; one that was not found is gone.
+    fn renew(&mut self, stale: &BTreeSet<VmId>, again: Vec<Vm>) {
+        // First all that are out of date: one may have the name that another had a moment ago.
+        stale.iter().for_each(|id| self.remove(*id));
+        again.into_iter().for_each(|vm| self.insert(vm));
     }
 
     fn insert(&mut self, vm: Vm) {
@@ -116,8 +123,7 @@ impl Store {
             Some(Stale::Some(stale)) if stale.is_empty() => {}
             Some(Stale::Some(stale)) => {
                 let again = self.vms_read(stale).await?;
-                stale.iter().for_each(|id| known.remove(*id));
-                again.into_iter().for_each(|vm| known.insert(vm));
+                known.renew(stale, again);
             }
             _ => *known = self.vms_read_all().await?.into_iter().collect(),
         }
@@ -151,6 +157,76 @@ impl Drop for Taken<'_> {
         match (&mut *stale, taken) {
             (Stale::Some(stale), Stale::Some(taken)) => stale.extend(taken),
             (stale, _) => *stale = Stale::All,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::types::vm::{BootPath, DesiredPower};
+
+    fn id(number: u8) -> VmId {
+        VmId::new(Uuid::from_u128(number.into()))
+    }
+
+    fn vm(number: u8, name: u8) -> Vm {
+        let spec = serde_json::json!({ "name": format!("vm-{name}"), "memory_mib": 64 });
+        Vm {
+            id: id(number),
+            node: "node".to_owned(),
+            project: "default".to_owned(),
+            spec: serde_json::from_value(spec).unwrap(),
+            power: DesiredPower::Stopped,
+            start_path: BootPath::Start,
+            generation: 1,
+            hold: None,
+            not_before: None,
+            failures: 0,
+            deleting: false,
+            running: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            created_by: "uid:0".to_owned(),
+            observed: None,
+            seen_at: None,
+        }
+    }
+
+    proptest! {
+        /// Machines come, go, and are renamed, also to names that others of them have given up, several between two
+        /// readings.
+        #[test]
+        fn a_fleet_that_is_renewed_is_as_one_that_is_read_anew(
+            rounds in prop::collection::vec(prop::collection::btree_map(0..8_u8, prop::option::of(0..10_u8), 0..6), 0..12)
+        ) {
+            let mut kept: BTreeMap<u8, u8> = BTreeMap::new();
+            let mut fleet = Fleet::default();
+            for round in rounds {
+                let mut next = kept.clone();
+                for (number, name) in &round {
+                    match name {
+                        Some(name) => next.insert(*number, *name),
+                        None => next.remove(number),
+                    };
+                }
+                let names: BTreeSet<&u8> = next.values().collect();
+                // The database has one machine of each name.
+                if names.len() < next.len() {
+                    continue;
+                }
+                let stale: BTreeSet<VmId> = round.keys().map(|number| id(*number)).collect();
+                let again = next.iter().filter(|(number, _)| round.contains_key(number));
+                fleet.renew(&stale, again.map(|(number, name)| vm(*number, *name)).collect());
+                kept = next;
+                prop_assert_eq!(&fleet, &kept.iter().map(|(number, name)| vm(*number, *name)).collect::<Fleet>());
+                for name in 0..10 {
+                    let wanted = kept.iter().find(|(_, of)| **of == name).map(|(number, _)| id(*number));
+                    prop_assert_eq!(fleet.named(&format!("vm-{name}")).map(|vm| vm.id), wanted);
+                }
+            }
         }
     }
 }
