@@ -39,6 +39,17 @@ pub struct QuarantineView {
     pub released_until: Option<jiff::Timestamp>,
 }
 
+/// What was put into quarantine, and where nobody knows yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AddedView {
+    /// What was put in.
+    #[serde(flatten)]
+    pub quarantine: Quarantine,
+    /// Nodes that do not go by it yet. Nothing is started on them until they do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes_behind: Vec<String>,
+}
+
 /// What one person asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,14 +87,14 @@ pub(super) async fn list(
 
 /// Puts something into quarantine; machines that run it are stilled at once.
 #[utoipa::path(post, path = "/v1/quarantines", tag = "quarantine", request_body = QuarantineRequest,
-    responses((status = 201, body = Quarantine), (status = "default", body = Problem)))]
+    responses((status = 201, body = AddedView), (status = "default", body = Problem)))]
 pub(super) async fn add(
     caller: Caller,
     State(app): State<App>,
     Json(request): Json<QuarantineRequest>,
-) -> Result<(StatusCode, Json<Quarantine>), Problem> {
-    let added = app.control.quarantine_add(&caller, &request.target, &request.why).await?;
-    Ok((StatusCode::CREATED, Json(added)))
+) -> Result<(StatusCode, Json<AddedView>), Problem> {
+    let quarantine = app.control.quarantine_add(&caller, &request.target, &request.why).await?;
+    Ok((StatusCode::CREATED, Json(AddedView { quarantine, nodes_behind: app.control.nodes_behind() })))
 }
 
 /// Asks that a quarantine be released for a while; another person must approve.

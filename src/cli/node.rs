@@ -2,7 +2,8 @@
 
 use super::client::{Client, Connection, ListArgs, print_json, print_rows, word};
 use super::{Context, Ended, Format, watch};
-use crate::types::step::{NodeFacts, TierState};
+use crate::api::{NodeView, Page};
+use crate::types::step::TierState;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -27,10 +28,10 @@ const HEAD: [&str; 5] = ["NAME", "HYPERVISOR", "ACCELERATOR", "CPUS", "MEMORY"];
 
 pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     let client = Client::new(&args.connection, context)?;
-    let fetch = || Ok(client.get::<crate::api::Page<NodeFacts>>("/v1/nodes")?.items);
+    let fetch = || Ok(client.get::<Page<NodeView>>("/v1/nodes")?.items);
     match args.command {
         Command::List(args) => {
-            let row = |node: &NodeFacts| {
+            let row = |NodeView { facts: node, .. }: &NodeView| {
                 [
                     node.name.clone(),
                     node.hypervisor.clone(),
@@ -40,7 +41,7 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
                 ]
             };
             if args.watch {
-                let key = |node: &NodeFacts| node.name.clone();
+                let key = |node: &NodeView| node.facts.name.clone();
                 let shown = watch::Shown { head: HEAD, kinds: &["node."], key: &key, row: &row, fetch: &fetch };
                 watch::list(&client, context, args.no_headers, &shown)?;
             } else {
@@ -50,19 +51,20 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
         Command::Show { node } => {
             let name = match node {
                 Some(name) => name,
-                None => fetch()?.first().map(|node| node.name.clone()).unwrap_or_default(),
+                None => fetch()?.first().map(|node| node.facts.name.clone()).unwrap_or_default(),
             };
-            let node: NodeFacts = client.get(&format!("/v1/nodes/{name}"))?;
+            let node: NodeView = client.get(&format!("/v1/nodes/{name}"))?;
             show(&node, context)?;
         }
     }
     Ok(Ended::Done)
 }
 
-fn show(node: &NodeFacts, context: &Context) -> anyhow::Result<()> {
+fn show(view: &NodeView, context: &Context) -> anyhow::Result<()> {
     if context.format != Format::Text {
-        return print_json(node);
+        return print_json(view);
     }
+    let node = &view.facts;
     let accelerator = node.accelerator.map_or_else(|| "none".to_owned(), |accelerator| word(&accelerator));
     println!("name         {}", node.name);
     println!("hypervisor   {}", node.hypervisor);
@@ -72,6 +74,8 @@ fn show(node: &NodeFacts, context: &Context) -> anyhow::Result<()> {
         println!("             not by {}: {}", word(tier), absent.as_deref().unwrap_or_default());
     }
     println!("policy       {}", node.policy);
+    let rules = if view.rules_behind { "older than they are by now; nothing is started on it" } else { "the newest" };
+    println!("rules        {rules}");
     println!("processors   {}", node.cpus);
     println!("memory       {} MiB", node.memory_mib);
     println!("seen         {}", node.seen_at);

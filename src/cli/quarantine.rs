@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::client::{Client, Connection, print_json, print_list};
 use super::{Context, Ended, Format, UsageError};
-use crate::api::{Page, QuarantineRequest, QuarantineView, ReleaseRequest};
+use crate::api::{AddedView, Page, QuarantineRequest, QuarantineView, ReleaseRequest};
 use crate::release::artifact;
 use crate::store::{Approval, OverrideRow, Quarantine};
 use crate::types::limits;
@@ -60,8 +60,14 @@ pub(super) fn run(args: Args, context: &Context) -> anyhow::Result<Ended> {
     match args.command {
         Command::Add { target, reason } => {
             let request = QuarantineRequest { target, why: reason };
-            let added: Quarantine = client.send(Method::POST, "/v1/quarantines", &request)?;
-            told(context, &added, &format!("{} is in quarantine: {}", added.target, added.id))?;
+            let added: AddedView = client.send(Method::POST, "/v1/quarantines", &request)?;
+            let Quarantine { target, id, .. } = &added.quarantine;
+            let mut message = format!("{target} is in quarantine: {id}");
+            if !added.nodes_behind.is_empty() {
+                let behind = added.nodes_behind.join(", ");
+                message.push_str(&format!("\nnot known yet to {behind}; nothing is started there until it is"));
+            }
+            told(context, &added, &message)?;
         }
         Command::List => list(&client, context)?,
         Command::Release { quarantine, reason, hours } => {

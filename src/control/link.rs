@@ -39,8 +39,9 @@ pub trait Link: Send + Sync + 'static {
     /// What the gate would say now; nothing is started.
     fn ask(&self, vm: VmId, generation: u64, path: BootPath, spec: VmSpec) -> Pending<'_, Passage>;
 
-    /// What must not run, and the overrides that people signed, from now on. Nothing passes its gate before.
-    fn rules(&self, quarantine: Vec<Entry>, overrides: Vec<Vec<u8>>) -> Pending<'_, ()>;
+    /// What must not run, and the overrides that people signed, from its answer on. Nothing passes its gate before the
+    /// first of them. Whoever no longer waits for the answer takes back what the node has not begun with.
+    fn rules(&self, quarantine: Vec<Entry>, overrides: Vec<Vec<u8>>) -> Pending<'_, Result<(), String>>;
 
     /// Whether these bytes are an override that its own pins believe: the machine it is for, and its end.
     fn override_check(&self, document: Vec<u8>) -> Pending<'_, Result<(VmId, Timestamp), Reason>>;

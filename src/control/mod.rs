@@ -38,6 +38,7 @@ pub mod rules;
 #[cfg(test)]
 pub(crate) mod silent;
 pub mod state;
+mod telling;
 pub mod vitals;
 
 pub use link::Link;
@@ -62,6 +63,8 @@ struct Inner {
     /// Wakes the reconciler.
     wake: Notify,
     rules: watch::Sender<Arc<rules::Rules>>,
+    /// One reads them at a time.
+    ruling: tokio::sync::Mutex<()>,
     /// What was answered about images in registries a moment ago.
     admissions: Mutex<ops::admission::Remembered>,
     /// Who may what, as it was read last.
@@ -73,11 +76,12 @@ struct Inner {
     vitals: vitals::Vitals,
 }
 
-/// A node that is connected: how it is reached, and how it described itself when it came up.
+/// A node that is connected: how it is reached, how it described itself when it came up, and which rules it goes by.
 #[derive(Clone)]
 struct Host {
     link: Arc<dyn Link>,
     facts: NodeFacts,
+    heard: Arc<telling::Heard>,
 }
 
 /// What the configuration says of how the control plane decides.
@@ -216,7 +220,7 @@ impl Control {
         let mut nodes = BTreeMap::new();
         let mut home = None;
         for link in links {
-            let host = Host { facts: link.facts().await, link };
+            let host = Host { facts: link.facts().await, link, heard: Arc::default() };
             home.get_or_insert_with(|| host.clone());
             let name = host.facts.name.clone();
             if nodes.insert(name.clone(), host).is_some() {
@@ -237,6 +241,7 @@ impl Control {
             busy: Mutex::default(),
             wake: Notify::new(),
             rules: watch::channel(Arc::new(rules)).0,
+            ruling: tokio::sync::Mutex::default(),
             admissions: Mutex::default(),
             grants: watch::channel(Arc::new(grants)).0,
             granting: tokio::sync::Mutex::default(),

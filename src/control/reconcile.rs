@@ -141,16 +141,19 @@ impl Control {
         for operation in self.store().operations_open().await? {
             open.entry(operation.vm).or_default().push(operation);
         }
+        self.tell_again();
         let rules = self.inner.rules.borrow().clone();
         let concerned = rules.concerned(&machines, &self.revoked().revoked, now);
         let mut steps = Vec::new();
-        let reachable = |vm: &&Arc<Vm>| self.inner.nodes.contains_key(&vm.node) && !under_way.contains(&vm.id);
-        for vm in machines.iter().filter(reachable) {
+        for vm in machines.iter().filter(|vm| !under_way.contains(&vm.id)) {
+            let Some(host) = self.inner.nodes.get(&vm.node) else { continue };
             let operations = open.get(&vm.id).map(Vec::as_slice).unwrap_or_default();
             let quarantine = concerned.contains_key(&vm.id).then_some(self.inner.settings.on_quarantine);
             let desired = desired(vm, operations, quarantine);
             let nothing = Observed::nothing();
             match plan::next(&desired, vm.observed.as_ref().unwrap_or(&nothing), now) {
+                // It might let run what must not: first the node has the rules.
+                Some(step) if host.heard.is_behind(rules.generation) && !step.is_stilling() => {}
                 Some(step) => steps.push((vm, step)),
                 // What is wished is so already: the operations that wished it have ended.
                 None => self.settle(vm, operations).await?,

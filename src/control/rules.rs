@@ -17,6 +17,8 @@ use crate::types::vm::VmId;
 /// The rules that hold.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
+    /// Counts how often they changed since this process began.
+    pub generation: u64,
     /// What is in quarantine, with what two people released of it.
     pub entries: Vec<Entry>,
     /// What two people signed.
@@ -36,7 +38,7 @@ impl Rules {
             entries.push(entry(&quarantine, &approvals)?);
         }
         let list = entries.iter().cloned().collect();
-        Ok(Self { entries, overrides: store.overrides().await?, list })
+        Ok(Self { generation: 0, entries, overrides: store.overrides().await?, list })
     }
 
     /// The machines that something in quarantine or something revoked concerns now, with the reasons: by what they

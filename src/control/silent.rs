@@ -2,6 +2,7 @@
 //! Invariant: a node that is not told otherwise refuses everything; whatever was allowed ends there.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -69,12 +70,21 @@ pub(crate) struct Silent {
     orders: Mutex<Vec<Order>>,
     /// Where it obeys: each order is answered when there is a permit, as one that was taken.
     answers: Option<Semaphore>,
+    /// How many quarantines it was told of, each time.
+    told: Mutex<Vec<usize>>,
+    hears: AtomicBool,
 }
 
 impl Silent {
     /// A node of this name that refuses everything.
     pub(crate) fn named(name: &'static str) -> Self {
-        Self { name, orders: Mutex::default(), answers: None }
+        Self {
+            name,
+            orders: Mutex::default(),
+            answers: None,
+            told: Mutex::default(),
+            hears: AtomicBool::new(true),
+        }
     }
 
     /// A node that takes steps, as many as it was let by [`Self::answer`].
@@ -85,6 +95,16 @@ impl Silent {
     /// Lets so many steps end.
     pub(crate) fn answer(&self, steps: usize) {
         self.answers.as_ref().unwrap().add_permits(steps);
+    }
+
+    /// From now on it says nothing to rules, or something again.
+    pub(crate) fn hear(&self, hears: bool) {
+        self.hears.store(hears, Ordering::SeqCst);
+    }
+
+    /// How many quarantines it was told of last.
+    pub(crate) fn heard(&self) -> Option<usize> {
+        self.told.lock().unwrap().last().copied()
     }
 
     /// The orders that came here.
@@ -148,8 +168,14 @@ impl Link for Silent {
         })
     }
 
-    fn rules(&self, _: Vec<Entry>, _: Vec<Vec<u8>>) -> Pending<'_, ()> {
-        Box::pin(async {})
+    fn rules(&self, entries: Vec<Entry>, _: Vec<Vec<u8>>) -> Pending<'_, Result<(), String>> {
+        Box::pin(async move {
+            if !self.hears.load(Ordering::SeqCst) {
+                return std::future::pending().await;
+            }
+            self.told.lock().unwrap().push(entries.len());
+            Ok(())
+        })
     }
 
     fn override_check(&self, _: Vec<u8>) -> Pending<'_, Result<(VmId, Timestamp), Reason>> {

@@ -57,6 +57,8 @@ struct Inner<H> {
     facts: NodeFacts,
     clock: Clock,
     machines: Mutex<HashMap<VmId, Arc<Machine>>>,
+    /// Rules are taken one after the other, with the marks that they leave in the store.
+    ruling: Mutex<()>,
     alarms: mpsc::Sender<Alarm>,
     news: mpsc::Sender<News>,
 }
@@ -101,7 +103,17 @@ impl<H: Hypervisor> Agent<H> {
         let (alarms, alarmed) = mpsc::channel(NEWS);
         let (news, told) = mpsc::channel(NEWS);
         let events = hypervisor.events();
-        let inner = Inner { hypervisor, admission, images, facts, clock, machines: Mutex::default(), alarms, news };
+        let inner = Inner {
+            hypervisor,
+            admission,
+            images,
+            facts,
+            clock,
+            machines: Mutex::default(),
+            ruling: Mutex::default(),
+            alarms,
+            news,
+        };
         let agent = Self { inner: Arc::new(inner) };
         for seen in agent.inner.hypervisor.observe().await.map_err(|error| chain(&error))? {
             if is_up(seen.power) {
@@ -169,6 +181,8 @@ impl<H: Hypervisor> Agent<H> {
             })
             .collect();
         self.blocking(move |inner| {
+            // It guards nothing that a panic could leave half done.
+            let _one = inner.ruling.lock().unwrap_or_else(PoisonError::into_inner);
             inner.admission.rules(entries, &overrides);
             for (digest, why, in_force) in digests {
                 let mark = |image: &Digest| {

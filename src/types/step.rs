@@ -58,6 +58,11 @@ impl Step {
             Self::Forget => "forget",
         }
     }
+
+    /// Whether nothing runs after it that did not run before: what may be done whatever the rules are by now.
+    pub const fn is_stilling(&self) -> bool {
+        matches!(self, Self::Stop { .. } | Self::Pause | Self::Isolate | Self::Forget)
+    }
 }
 
 /// What is done to a machine besides changing its power.

@@ -39,8 +39,11 @@ impl<H: Hypervisor> Link for Local<H> {
         Box::pin(self.0.ask(vm, generation, path, spec))
     }
 
-    fn rules(&self, quarantine: Vec<Entry>, overrides: Vec<Vec<u8>>) -> Pending<'_, ()> {
-        Box::pin(self.0.rules(quarantine, overrides))
+    fn rules(&self, quarantine: Vec<Entry>, overrides: Vec<Vec<u8>>) -> Pending<'_, Result<(), String>> {
+        Box::pin(async {
+            self.0.rules(quarantine, overrides).await;
+            Ok(())
+        })
     }
 
     fn override_check(&self, document: Vec<u8>) -> Pending<'_, Result<(VmId, Timestamp), Reason>> {

@@ -4,12 +4,10 @@
 //! Who a person is, the kernel says (the user at the other end of the socket). Two names for one user are one person.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::super::rules::Rules;
 use super::super::{Caller, Control, Deed, OpError};
 use crate::release::admit::quarantine::Target;
 use crate::release::admit::two_people::{Person, Proposal};
@@ -162,21 +160,6 @@ impl Control {
     /// Which of these machines may not run now, and why.
     pub fn quarantined(&self, machines: &[Vm]) -> HashMap<VmId, Vec<Reason>> {
         self.inner.rules.borrow().concerned(machines, &self.revoked().revoked, self.now())
-    }
-
-    /// Reads the rules again and hands them to the node, which goes by them from then on.
-    ///
-    /// # Errors
-    /// Where they cannot be read.
-    pub async fn rules_changed(&self) -> Result<(), OpError> {
-        let rules = Rules::load(self.store()).await?;
-        let overrides: Vec<Vec<u8>> = rules.overrides.iter().map(|row| row.document.clone().into_bytes()).collect();
-        let told = self.inner.nodes.values().map(|host| host.link.rules(rules.entries.clone(), overrides.clone()));
-        futures_util::future::join_all(told).await;
-        self.inner.rules.send_replace(Arc::new(rules));
-        self.forget_admissions();
-        self.wake();
-        Ok(())
     }
 }
 
