@@ -104,11 +104,11 @@ async fn hold_against(store: &Store, manifest: &Manifest, expected_key: Option<&
     promised.sort_by_key(|promise| promise.size);
     let mut check = AuditCheck::new(AuditHead::EMPTY, promised);
     while !check.is_over() {
-        let rows = store.audit_from(check.size(), PAGE).await?;
-        if rows.is_empty() {
+        let page = store.audit_page(check.size(), PAGE).await?;
+        if page.rows.is_empty() {
             break;
         }
-        check.take(&rows);
+        check.take_page(&page);
     }
     let (head, faults) = check.end();
     faults.first().map(AuditFault::reason).map_or(Ok(head.size), |reason| Err(refused(reason)))

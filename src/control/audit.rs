@@ -165,11 +165,11 @@ impl Control {
         let (promised, mut faults) = promises(&kept, self.inner.settings.audit.signer().verifier().key());
         let mut check = AuditCheck::new(AuditHead::EMPTY, promised);
         while !check.is_over() {
-            let rows = self.store().audit_from(check.size(), PAGE).await?;
-            if rows.is_empty() {
+            let page = self.store().audit_page(check.size(), PAGE).await?;
+            if page.rows.is_empty() {
                 break;
             }
-            check.take(&rows);
+            check.take_page(&page);
         }
         let (head, found) = check.end();
         faults.extend(found.iter().map(crate::store::AuditFault::reason));

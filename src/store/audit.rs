@@ -4,12 +4,13 @@
 //! record and names the place at which somebody wrote; the root of the tree is what checkpoints sign, and names who
 //! wrote the whole chain anew.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 use sha2::Digest as _;
 
-use super::{AuditRecord, AuditRow, StoreError, tags};
+use super::nodes::{AuditNode, STEP};
+use super::{AuditPage, AuditRecord, AuditRow, StoreError, tags};
 use crate::release::evidence::merkle::tree::Tree;
 use crate::release::evidence::merkle::{Hash, leaf_hash};
 use crate::types::{Code, Reason};
@@ -40,20 +41,28 @@ impl AuditHead {
     /// The log without records.
     pub const EMPTY: Self = Self { size: 0, chain: [0; 32], tree: Tree::EMPTY };
 
-    /// The row of the next record; the head moves on.
-    pub(super) fn append(&mut self, record: &AuditRecord) -> Result<AuditRow, StoreError> {
+    /// The row of the next record, and the hashes that it completes; the head moves on.
+    pub(super) fn append(&mut self, record: &AuditRecord) -> Result<(AuditRow, Vec<AuditNode>), StoreError> {
         let kept = Kept { record, tags: tags::of(&record.action) };
         let record = serde_json_canonicalizer::to_string(&kept).map_err(|error| StoreError::Row(error.to_string()))?;
         let leaf = leaf_hash(record.as_bytes());
         let seq = self.size;
-        self.add(leaf, link(&self.chain, &leaf));
-        Ok(AuditRow { seq, record, leaf: leaf.to_vec(), chain: self.chain.to_vec() })
+        let nodes = self.add(leaf, link(&self.chain, &leaf));
+        Ok((AuditRow { seq, record, leaf: leaf.to_vec(), chain: self.chain.to_vec() }, nodes))
     }
 
-    fn add(&mut self, leaf: Hash, chain: Hash) {
+    /// The hashes of those that are kept that this leaf completes.
+    fn add(&mut self, leaf: Hash, chain: Hash) -> Vec<AuditNode> {
+        let place = self.tree.size();
+        let mut nodes = Vec::new();
+        self.tree.push_noting(leaf, |level, hash| {
+            if level % STEP == 0 {
+                nodes.push(AuditNode { level, index: place >> level, hash: hash.to_vec() });
+            }
+        });
         self.size += 1;
         self.chain = chain;
-        self.tree.push(leaf);
+        nodes
     }
 }
 
@@ -97,13 +106,21 @@ pub enum AuditFault {
         /// The last that it can be: the last that the checkpoint covers.
         last: u64,
     },
+    /// The records are right, and the hash that is kept over some of them is not.
+    #[error("the hash that is kept over records {first} to {last} is not theirs, or is gone")]
+    Hash {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
 }
 
 impl AuditFault {
     /// The record at which the fault shows.
     pub const fn seq(&self) -> u64 {
         match self {
-            Self::Missing { first, .. } | Self::Rewritten { first, .. } => *first,
+            Self::Missing { first, .. } | Self::Rewritten { first, .. } | Self::Hash { first, .. } => *first,
             Self::Altered(seq) | Self::Reordered(seq) => *seq,
         }
     }
@@ -115,6 +132,7 @@ impl AuditFault {
             Self::Altered(_) => Code::AuditRecordAltered,
             Self::Reordered(_) => Code::AuditRecordReordered,
             Self::Rewritten { .. } => Code::AuditRewritten,
+            Self::Hash { .. } => Code::AuditHashAltered,
         };
         Reason::new(code, self.to_string()).location(format!("record {}", self.seq()))
     }
@@ -147,6 +165,8 @@ pub struct AuditCheck {
     /// Up to here the root was as promised.
     proved: u64,
     faults: Vec<AuditFault>,
+    /// What is wrong with hashes that are kept; told where nothing is wrong with the records, from which it follows.
+    hashes: Vec<AuditFault>,
     /// The neighbour was missing: whether the next one follows cannot be said.
     after_a_gap: bool,
 }
@@ -155,7 +175,8 @@ impl AuditCheck {
     /// The check from `head` on, against these promises, the smallest first.
     pub fn new(head: AuditHead, promised: Vec<TreeHead>) -> Self {
         let promised = promised.into_iter().filter(|promise| promise.size > head.size).collect();
-        Self { proved: head.size, head, promised, faults: Vec::new(), after_a_gap: false }
+        let (faults, hashes) = (Vec::new(), Vec::new());
+        Self { proved: head.size, head, promised, faults, hashes, after_a_gap: false }
     }
 
     /// Records that were looked at, and where the next one must stand.
@@ -178,7 +199,26 @@ impl AuditCheck {
         }
     }
 
-    fn look(&mut self, row: &AuditRow) {
+    /// Looks at the next rows, and at the hashes that are kept over records and that these completed.
+    pub fn take_page(&mut self, page: &AuditPage) {
+        let Some(nodes) = &page.nodes else { return self.take(&page.rows) };
+        let kept: HashMap<(u32, u64), &[u8]> =
+            nodes.iter().map(|node| ((node.level, node.index), node.hash.as_slice())).collect();
+        for row in &page.rows {
+            if self.is_over() {
+                return;
+            }
+            for node in self.look(row) {
+                let is_kept = kept.get(&(node.level, node.index)).is_some_and(|hash| *hash == node.hash);
+                if !is_kept && self.hashes.len() < FAULTS {
+                    let first = node.index << node.level;
+                    self.hashes.push(AuditFault::Hash { first, last: first + ((1 << node.level) - 1) });
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, row: &AuditRow) -> Vec<AuditNode> {
         if row.seq > self.head.size {
             self.faults.push(AuditFault::Missing { first: self.head.size, last: row.seq - 1 });
             self.head.size = row.seq;
@@ -195,11 +235,12 @@ impl AuditCheck {
             self.faults.push(AuditFault::Reordered(row.seq));
         }
         self.after_a_gap = false;
-        self.head.add(leaf, chain);
+        let nodes = self.head.add(leaf, chain);
         // Two of one size are of two logs, or the same.
         while self.promised.front().is_some_and(|promise| promise.size == self.head.size) {
             self.hold_against_promise();
         }
+        nodes
     }
 
     fn hold_against_promise(&mut self) {
@@ -227,7 +268,7 @@ impl AuditCheck {
         if longest > self.head.size && !self.is_over() {
             self.faults.push(AuditFault::Missing { first: self.head.size, last: longest - 1 });
         }
-        (self.head, self.faults)
+        (self.head, if self.faults.is_empty() { self.hashes } else { self.faults })
     }
 }
 
@@ -269,7 +310,7 @@ mod tests {
         let mut rows = Vec::new();
         let mut promised = Vec::new();
         for number in 0..count {
-            rows.push(head.append(&record(number)).unwrap());
+            rows.push(head.append(&record(number)).unwrap().0);
             if promises.contains(&head.size) {
                 promised.push(TreeHead::from(&head));
             }
@@ -348,6 +389,40 @@ mod tests {
         }
         let (longer, _) = log(25, &[]);
         assert_eq!(faults(&written_anew(&longer), &promised), [], "what came later is no fault");
+    }
+
+    #[test]
+    fn a_hash_that_is_kept_over_records_and_is_not_theirs_is_named_where_the_records_are_right() {
+        let mut head = AuditHead::EMPTY;
+        let (mut rows, mut nodes) = (Vec::new(), Vec::new());
+        for number in 0..600 {
+            let (row, completed) = head.append(&record(number)).unwrap();
+            rows.push(row);
+            nodes.extend(completed);
+        }
+        assert_eq!(nodes.len(), 600 / 16 + 600 / 256);
+        let promised = vec![TreeHead::from(&head)];
+        let faults = |rows: &[AuditRow], nodes: &[AuditNode]| {
+            let mut check = AuditCheck::new(AuditHead::EMPTY, promised.clone());
+            check.take_page(&AuditPage { rows: rows.to_vec(), nodes: Some(nodes.to_vec()) });
+            check.end().1
+        };
+        assert_eq!(faults(&rows, &nodes), []);
+        for at in 0..nodes.len() {
+            let first = nodes[at].index << nodes[at].level;
+            let fault = [AuditFault::Hash { first, last: first + (1 << nodes[at].level) - 1 }];
+            let mut altered = nodes.clone();
+            altered[at].hash[7] ^= 1;
+            assert_eq!(faults(&rows, &altered), fault);
+            altered.remove(at);
+            assert_eq!(faults(&rows, &altered), fault);
+        }
+        // What is wrong with a record is told once, and not with every hash above it.
+        let mut altered = rows.clone();
+        altered[100].record.push(' ');
+        assert_eq!(faults(&altered, &nodes), [AuditFault::Altered(100)]);
+        let anew = written_anew(&altered);
+        assert_eq!(faults(&anew, &nodes), [AuditFault::Rewritten { first: 0, last: 599 }]);
     }
 
     #[test]

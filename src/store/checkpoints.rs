@@ -12,12 +12,8 @@ use utoipa::ToSchema;
 
 use super::read::audit_row;
 use super::writer::Job;
-use super::{AuditRow, Store, StoreError, TreeHead};
+use super::{AuditNode, AuditRow, Store, StoreError, TreeHead, nodes};
 use crate::release::evidence::merkle::Hash;
-use crate::release::evidence::merkle::tree::Tree;
-
-/// Leaf hashes that are read at a time.
-const LEAVES: u32 = 50_000;
 
 /// A signed promise of the log's size and root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -97,26 +93,23 @@ impl Store {
 
     /// The root over this range of records, by the hashes that are kept.
     pub async fn audit_root(&self, part: &Range<u64>) -> Result<Hash, StoreError> {
-        let mut tree = Tree::EMPTY;
-        let mut from = part.start;
-        while from < part.end {
-            let rows: Vec<Vec<u8>> =
-                sqlx::query_scalar("SELECT leaf FROM audit WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3")
-                    .bind(from.cast_signed())
-                    .bind(part.end.cast_signed())
-                    .bind(LEAVES)
-                    .fetch_all(&self.readers)
-                    .await?;
-            if rows.is_empty() {
-                return Err(StoreError::Missing(format!("there is no audit record {from}")));
-            }
-            from += rows.len() as u64;
-            for leaf in rows {
-                tree.push(leaf.try_into().map_err(|_| StoreError::Row("leaf: it is no SHA-256".to_owned()))?);
-            }
-        }
-        Ok(tree.root())
+        nodes::root(&mut *self.readers.acquire().await?, part).await
     }
+
+    /// Audit records from this place on, with the hashes that they completed.
+    pub async fn audit_page(&self, seq: u64, limit: u32) -> Result<AuditPage, StoreError> {
+        audit_page(&self.readers, seq, limit).await
+    }
+}
+
+/// Records that follow one another, and the hashes over records that they completed; no hashes where the database is of
+/// a version that kept none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The records.
+    pub rows: Vec<AuditRow>,
+    /// The hashes, as they are kept.
+    pub nodes: Option<Vec<AuditNode>>,
 }
 
 /// The audit log of a database that nobody need have open: it is read, and nothing else.
@@ -139,9 +132,13 @@ impl AuditFile {
         Ok(Self { pool: SqlitePoolOptions::new().max_connections(1).connect_with(options).await? })
     }
 
-    /// Records from this place on.
-    pub async fn audit_from(&self, seq: u64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        audit_from(&self.pool, seq, limit).await
+    /// Records from this place on, with the hashes that they completed.
+    pub async fn audit_page(&self, seq: u64, limit: u32) -> Result<AuditPage, StoreError> {
+        let kept = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'audit_node'";
+        if sqlx::query(kept).fetch_optional(&self.pool).await?.is_some() {
+            return audit_page(&self.pool, seq, limit).await;
+        }
+        Ok(AuditPage { rows: audit_from(&self.pool, seq, limit).await?, nodes: None })
     }
 
     /// Every checkpoint, the smallest first.
@@ -159,6 +156,14 @@ pub(super) async fn audit_from(pool: &SqlitePool, seq: u64, limit: u32) -> Resul
         .iter()
         .map(audit_row)
         .collect()
+}
+
+async fn audit_page(pool: &SqlitePool, seq: u64, limit: u32) -> Result<AuditPage, StoreError> {
+    let rows = audit_from(pool, seq, limit).await?;
+    let end = rows.last().map_or(seq, |row| row.seq + 1);
+    // What a record completes is written with it: whatever came meanwhile is not of these.
+    let nodes = nodes::completed(&mut *pool.acquire().await?, &(seq..end)).await?;
+    Ok(AuditPage { rows, nodes: Some(nodes) })
 }
 
 async fn checkpoints(pool: &SqlitePool, after: u64, limit: u32) -> Result<Vec<CheckpointRow>, StoreError> {

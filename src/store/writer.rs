@@ -6,13 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit::AuditHead;
 use super::machines::Machines;
-use super::{Change, CheckpointRow, Commits, StoreError, Touch, TreeHead, Write, Written, apply, users};
+use super::{Change, CheckpointRow, Commits, StoreError, Touch, TreeHead, Write, Written, apply, nodes, users};
 use crate::kill::{self, KillPoint};
 
 /// Writes in one commit. More would make the first of them wait for the last.
@@ -155,8 +154,11 @@ impl Writer {
                 }
                 Err(error) => return Err(error),
             }
-            let row = head.append(&write.audit)?;
+            let (row, completed) = head.append(&write.audit)?;
             apply::audit(&mut transaction, &row).await?;
+            for node in &completed {
+                nodes::insert(&mut transaction, node).await?;
+            }
             last_event = apply::event(&mut transaction, &write.event, &write.audit).await?;
             written.push(Ok(Written { event: last_event, audit: row.seq }));
         }
@@ -187,19 +189,13 @@ impl Writer {
 /// The end of the log as it is on the disk: the chain of its last record, and the tree over the hashes that are kept.
 /// Whether they are those of the records is for the check to say.
 async fn head(connection: &mut SqliteConnection) -> Result<AuditHead, StoreError> {
-    let mut head = AuditHead::EMPTY;
-    let mut rows = sqlx::query("SELECT leaf FROM audit ORDER BY seq").fetch(&mut *connection);
-    while let Some(row) = rows.try_next().await? {
-        let leaf: Vec<u8> = row.try_get("leaf")?;
-        // One that is none stands for itself: the log goes on, and its roots are other ones than were promised.
-        head.tree.push(leaf.try_into().unwrap_or_default());
-    }
-    drop(rows);
-    let row = sqlx::query("SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(connection).await?;
-    if let Some(row) = row {
-        let chain: Vec<u8> = row.try_get("chain")?;
-        head.chain = chain.try_into().unwrap_or_default();
-        head.size = row.try_get::<i64, _>("seq")?.cast_unsigned() + 1;
-    }
-    Ok(head)
+    let newest = "SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1";
+    let Some(row) = sqlx::query(newest).fetch_optional(&mut *connection).await? else { return Ok(AuditHead::EMPTY) };
+    let chain: Vec<u8> = row.try_get("chain")?;
+    let size = row.try_get::<i64, _>("seq")?.cast_unsigned() + 1;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    nodes::catch_up(&mut transaction, size).await?;
+    let tree = nodes::tree(&mut transaction, size).await?;
+    transaction.commit().await?;
+    Ok(AuditHead { size, chain: chain.try_into().unwrap_or_default(), tree })
 }

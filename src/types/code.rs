@@ -578,6 +578,8 @@ codes! {
         from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
     AuditRewritten "audit-rewritten" Deny { "The records of the audit log agree with each other and not with a checkpoint that was signed: history was written anew." }
         from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
+    AuditHashAltered "audit-hash-altered" Deny { "A hash that is kept over records of the audit log is not theirs, though the records are right: proofs that are made of it prove nothing." }
+        from "docs/how-to/audit.md" fix "keep the database as it is, find out who wrote to it, and compare it with the last backup"
     AuditKeyMissing "audit-key-missing" Undecided { "Whether a checkpoint is the server's cannot be said without the key that its readers know it by." }
         from "docs/how-to/audit.md" fix "give --key with what `debvisor audit key` printed when the server was set up"
     AuditUnreadable "audit-unreadable" Deny { "An export of the audit log is not of the form that it must have." }

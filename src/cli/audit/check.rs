@@ -173,11 +173,11 @@ pub(super) fn database(path: &Path, kept: &[Held], key: Option<&NoteKey>) -> any
         }
         let mut check = AuditCheck::new(AuditHead::EMPTY, promised(&all));
         while !check.is_over() {
-            let page = file.audit_from(check.size(), PAGE).await?;
-            if page.is_empty() {
+            let page = file.audit_page(check.size(), PAGE).await?;
+            if page.rows.is_empty() {
                 break;
             }
-            check.take(&page);
+            check.take_page(&page);
         }
         Ok::<_, crate::store::StoreError>((check, rows.len(), reasons))
     });

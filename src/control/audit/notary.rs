@@ -152,11 +152,11 @@ impl Control {
         let mut check = AuditCheck::new(seen.head.clone().unwrap_or(AuditHead::EMPTY), promised);
         while check.size() < target.size && !check.is_over() {
             let left = u32::try_from(target.size - check.size()).unwrap_or(u32::MAX);
-            let rows = self.store().audit_from(check.size(), left.min(PAGE)).await?;
-            if rows.is_empty() {
+            let page = self.store().audit_page(check.size(), left.min(PAGE)).await?;
+            if page.rows.is_empty() {
                 break;
             }
-            check.take(&rows);
+            check.take_page(&page);
         }
         let (head, found) = check.end();
         faults.extend(found.iter().map(AuditFault::reason));

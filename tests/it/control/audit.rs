@@ -72,7 +72,8 @@ impl Audited {
 
 /// Takes the triggers off.
 const OFF: &str = "DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_deleted; DROP TRIGGER audit_has_no_gaps;\n\
-    DROP TRIGGER checkpoint_is_not_changed; DROP TRIGGER checkpoint_is_not_deleted; DROP TRIGGER checkpoint_grows;\n";
+    DROP TRIGGER checkpoint_is_not_changed; DROP TRIGGER checkpoint_is_not_deleted; DROP TRIGGER checkpoint_grows;\n\
+    DROP TRIGGER audit_node_is_not_changed; DROP TRIGGER audit_node_is_not_deleted;\n";
 
 fn report(output: &Output) -> (Option<i32>, Value) {
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
@@ -92,7 +93,7 @@ fn python(program: &str, database: &Path, argument: &str) -> Output {
     Command::new("python3").args(["-c", program]).arg(database).arg(argument).output().unwrap()
 }
 
-/// Makes places, hashes and chain fit together again, as somebody would who knows how.
+/// Makes places, hashes and chain fit together again, and the hashes over records, as somebody would who knows how.
 const WRITE_ANEW: &str = "
 import hashlib, sqlite3, sys
 db = sqlite3.connect(sys.argv[1])
@@ -103,6 +104,16 @@ for seq, record in enumerate(records):
     leaf = hashlib.sha256(b'\\0' + record.encode()).digest()
     chain = hashlib.sha256(chain + leaf).digest()
     db.execute('INSERT INTO audit VALUES (?, ?, ?, ?)', (seq, record, leaf, chain))
+db.execute('DELETE FROM audit_node')
+hashes = [row[0] for row in db.execute('SELECT leaf FROM audit ORDER BY seq')]
+level = 0
+while len(hashes) > 1:
+    level += 1
+    pairs = zip(hashes[::2], hashes[1::2])
+    hashes = [hashlib.sha256(b'\\1' + left + right).digest() for left, right in pairs]
+    if level % 4 == 0:
+        rows = [(level, index, hash) for index, hash in enumerate(hashes)]
+        db.executemany('INSERT INTO audit_node VALUES (?, ?, ?)', rows)
 db.commit()
 ";
 
@@ -258,6 +269,45 @@ fn who_writes_the_whole_log_anew_is_found_by_the_checkpoints_also_by_somebody_wh
     let both = ["--checkpoint", &old, "--checkpoint", new.to_str().unwrap()];
     let (exit, report) = audited.verify(&both);
     assert_eq!((exit, &report["reasons"][0]["code"]), (Some(1), &"consistency-invalid".into()), "{report:#}");
+}
+
+#[test]
+fn a_hash_over_records_that_was_altered_is_named_nothing_is_signed_over_it_and_one_that_is_gone_is_made_again() {
+    let mut audited = Audited::new();
+    for _ in 0..8 {
+        audited.server.ok(&["vm", "start", "web"]);
+        audited.server.ok(&["vm", "stop", "web"]);
+    }
+    assert_eq!(audited.server.terminate(), Some(0));
+    let whole = audited.path("whole.db");
+    sql(&audited.database(), &format!("VACUUM INTO '{}'", whole.display()));
+    for change in ["UPDATE audit_node SET hash = zeroblob(32) WHERE idx = 0;", "DELETE FROM audit_node WHERE idx = 0;"] {
+        audited.lay(&whole);
+        sql(&audited.database(), &format!("{OFF}{change}"));
+        let found = audited.verify_database();
+        assert_found(found, "audit-hash-altered", "record 0");
+    }
+    // The records are right, so that what they say is proved all the same: a hash that is gone is computed again.
+    audited.server.up(None);
+    let proof = audited.path("proof.json");
+    let proof = proof.to_str().unwrap();
+    audited.server.ok(&["audit", "prove", "20", "--output", proof]);
+    assert_eq!(audited.verify(&["--proof", proof]).0, Some(0));
+    assert_eq!(audited.server.terminate(), Some(0));
+
+    audited.lay(&whole);
+    sql(&audited.database(), &format!("{OFF}UPDATE audit_node SET hash = zeroblob(32) WHERE idx = 0;"));
+    audited.server.up(None);
+    assert_eq!(audited.verify(&[]).0, Some(1));
+    audited.server.refused(&["audit", "checkpoint", "--fresh"], "audit-");
+    assert_eq!(audited.server.events("audit.broken").len(), 1);
+    // All of them are gone, as in a database of the version before: they are made again at the start.
+    assert_eq!(audited.server.terminate(), Some(0));
+    audited.lay(&whole);
+    sql(&audited.database(), &format!("{OFF}DELETE FROM audit_node;"));
+    audited.server.up(None);
+    assert_eq!(audited.verify(&[]).0, Some(0));
+    assert_eq!(audited.verify_database().0, Some(0));
 }
 
 #[test]

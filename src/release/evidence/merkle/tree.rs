@@ -25,13 +25,25 @@ impl Tree {
         self.size
     }
 
+    /// The tree over these complete subtrees, which follow one another from left to right; each has half the leaves of
+    /// the one before or fewer. Nothing where there are not as many as a tree of that size has.
+    pub fn of_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
+    }
+
     /// Adds a leaf on the right.
     pub fn push(&mut self, leaf: Hash) {
+        self.push_noting(leaf, |_, _| {});
+    }
+
+    /// The same; `completed` is told the height and the root of each subtree that the leaf completes, from below.
+    pub fn push_noting(&mut self, leaf: Hash, mut completed: impl FnMut(u32, &Hash)) {
         let mut node = leaf;
         // A one at the end of the size is a complete subtree of that height, which the new one completes further.
-        for _ in 0..self.size.trailing_ones() {
+        for height in 0..self.size.trailing_ones() {
             if let Some(left) = self.peaks.pop() {
                 node = node_hash(&left, &node);
+                completed(height + 1, &node);
             }
         }
         self.peaks.push(node);
@@ -102,6 +114,21 @@ pub fn consistency_parts(size1: u64, size2: u64) -> Result<Vec<Range<u64>>, Proo
     Ok(parts)
 }
 
+/// The complete subtrees that a range of leaves consists of, from left to right: the height of each, and how many of
+/// its kind stand before it.
+pub fn subtrees(part: &Range<u64>) -> Vec<(u32, u64)> {
+    let mut found = Vec::new();
+    let mut at = part.start;
+    while at < part.end {
+        // The highest that begins here and ends in the range. What a proof is made of begins where they fit.
+        let fits = u64::BITS - 1 - (part.end - at).leading_zeros();
+        let height = fits.min(at.trailing_zeros());
+        found.push((height, at >> height));
+        at += 1 << height;
+    }
+    found
+}
+
 /// The largest power of two smaller than `leaves`, of which there are two or more.
 const fn split(leaves: u64) -> u64 {
     1 << (u64::BITS - 1 - leaves.saturating_sub(1).leading_zeros())
@@ -156,6 +183,31 @@ mod tests {
             tree.push(leaf);
             assert_eq!(tree.peaks.len(), tree.size().count_ones() as usize);
         }
+    }
+
+    #[test]
+    fn the_complete_subtrees_of_every_part_of_a_proof_lead_to_its_root() {
+        let all = leaves(130);
+        let mut noted = std::collections::BTreeMap::new();
+        let mut tree = Tree::EMPTY;
+        for (index, leaf) in (0_u64..).zip(&all) {
+            noted.insert((0, index), *leaf);
+            tree.push_noting(*leaf, |height, hash| {
+                assert_eq!(noted.insert((height, index >> height), *hash), None);
+            });
+        }
+        for size in 1..=130 {
+            let parts = (0..size).flat_map(|index| inclusion_parts(index, size).unwrap());
+            let older = (1..=size).flat_map(|older| consistency_parts(older, size).unwrap());
+            for part in parts.chain(older).chain([0..size]) {
+                let peaks: Vec<Hash> = subtrees(&part).iter().map(|subtree| noted[subtree]).collect();
+                let made = Tree::of_peaks(part.end - part.start, peaks).unwrap();
+                assert_eq!(made.root(), root(&all[at(part.start)..at(part.end)]), "{part:?} of {size}");
+            }
+        }
+        assert_eq!(Tree::of_peaks(3, vec![all[0]]), None);
+        assert_eq!(subtrees(&(0..u64::MAX)).len(), 64);
+        assert_eq!(subtrees(&(7..7)), []);
     }
 
     #[test]
