@@ -110,7 +110,7 @@ async fn nodes_that_hang_hold_no_other_up_and_start_nothing_until_they_know_what
     until("it runs", async || power(bad).await == Some(ObservedPower::Running)).await;
     idle(&control).await;
 
-    [home, hangs, hangs_too].map(|node| node.hear(false));
+    [home, hangs, hangs_too].into_iter().for_each(|node| node.hear(false));
     let began = Instant::now();
     let adding = tokio::spawn({
         let (control, system) = (control.clone(), system.clone());
@@ -133,7 +133,7 @@ async fn nodes_that_hang_hold_no_other_up_and_start_nothing_until_they_know_what
     assert_eq!(state, OperationState::Pending, "it waits, and is not refused");
 
     // Nobody has to say it again: the next look does.
-    [home, hangs, hangs_too].map(|node| node.hear(true));
+    [home, hangs, hangs_too].into_iter().for_each(|node| node.hear(true));
     until("all of them know", async || {
         control.look().await.unwrap();
         control.nodes_behind().is_empty()

@@ -78,13 +78,7 @@ pub(crate) struct Silent {
 impl Silent {
     /// A node of this name that refuses everything.
     pub(crate) fn named(name: &'static str) -> Self {
-        Self {
-            name,
-            orders: Mutex::default(),
-            answers: None,
-            told: Mutex::default(),
-            hears: AtomicBool::new(true),
-        }
+        Self { name, orders: Mutex::default(), answers: None, told: Mutex::default(), hears: AtomicBool::new(true) }
     }
 
     /// A node that takes steps, as many as it was let by [`Self::answer`].

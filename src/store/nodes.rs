@@ -218,8 +218,7 @@ mod tests {
             store.audit_from(0, 1000).await.unwrap().into_iter().map(|row| row.leaf.try_into().unwrap()).collect();
         let mut raw = raw(&store).await;
         for kept in [600 / 16 + 600 / 256, 20, 0] {
-            let there: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM audit_node").fetch_one(&mut raw).await.unwrap();
+            let there: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_node").fetch_one(&mut raw).await.unwrap();
             assert_eq!(there, kept);
             for part in [0..1, 0..600, 0..599, 5..6, 16..32, 256..512, 256..600, 512..600, 592..600, 599..600] {
                 let mut tree = Tree::EMPTY;

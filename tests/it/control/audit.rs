@@ -281,7 +281,8 @@ fn a_hash_over_records_that_was_altered_is_named_nothing_is_signed_over_it_and_o
     assert_eq!(audited.server.terminate(), Some(0));
     let whole = audited.path("whole.db");
     sql(&audited.database(), &format!("VACUUM INTO '{}'", whole.display()));
-    for change in ["UPDATE audit_node SET hash = zeroblob(32) WHERE idx = 0;", "DELETE FROM audit_node WHERE idx = 0;"] {
+    for change in ["UPDATE audit_node SET hash = zeroblob(32) WHERE idx = 0;", "DELETE FROM audit_node WHERE idx = 0;"]
+    {
         audited.lay(&whole);
         sql(&audited.database(), &format!("{OFF}{change}"));
         let found = audited.verify_database();
