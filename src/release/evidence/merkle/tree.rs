@@ -199,7 +199,7 @@ mod tests {
         for size in 1..=130 {
             let parts = (0..size).flat_map(|index| inclusion_parts(index, size).unwrap());
             let older = (1..=size).flat_map(|older| consistency_parts(older, size).unwrap());
-            for part in parts.chain(older).chain([0..size]) {
+            for part in parts.chain(older).chain(std::iter::once(0..size)) {
                 let peaks: Vec<Hash> = subtrees(&part).iter().map(|subtree| noted[subtree]).collect();
                 let made = Tree::of_peaks(part.end - part.start, peaks).unwrap();
                 assert_eq!(made.root(), root(&all[at(part.start)..at(part.end)]), "{part:?} of {size}");
