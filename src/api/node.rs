@@ -70,7 +70,7 @@ mod tests {
         let (_stopping, stop) = watch::channel(false);
         let (_held, holder) = watch::channel(());
         let conduct = Conduct { drain: Duration::ZERO, least_disk_bytes: 0, metrics_allow: Vec::new() };
-        let (router, _) = router(App::new(control.clone(), Ending { stop, _held: holder }, conduct));
+        let router = router(App::new(control.clone(), Ending { stop, _held: holder }, conduct));
         let ask = async |method: &str, path: &str, body: Option<Value>| -> Value {
             let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
             request = request.extension(Caller::system());
