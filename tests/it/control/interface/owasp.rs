@@ -218,7 +218,7 @@ fn api5_no_function_works_for_whom_it_is_not_meant() {
             let answer = ask(&server, &method, &filled(&path, "web"), &[("authorization", key)], body.as_ref());
             // What cannot be seen is not there; all else is refused by its name.
             let expected = if answer.status == 404 { "resource-unknown" } else { "access-denied" };
-            assert!(matches!(answer.status, 403 | 404), "{method} {path}: {}", answer.status);
+            assert!(matches!(answer.status, 403 | 404), "{method} {path}: {}\n{}", answer.status, server.log());
             assert_eq!(answer.json()["code"], expected, "{method} {path}");
             assert!(answer.status == 403 || path.contains('{'), "{method} {path}");
             tried += 1;
