@@ -15,8 +15,7 @@ use crate::release::artifact::{self, Artifact};
 use crate::release::attest::attach::{self, AttachError, Subject};
 use crate::release::collect::image::{self, Image};
 use crate::release::decision::{Decision, ImageReference};
-use crate::release::evidence::document::{self, Document};
-use crate::release::evidence::image::{Attached, Kind};
+use crate::release::evidence::document::Document;
 use crate::release::gate::image::AttachedDocument;
 use crate::release::verify::Offered;
 use crate::types::{Code, Digest, Reason, limits};
@@ -105,11 +104,11 @@ pub(super) fn pull(
 impl Found {
     fn new(subject: &str, image: Image, evidence: image::Evidence) -> Self {
         let mut reasons = evidence.reasons;
-        let offered = offered(&evidence.attached, &mut reasons);
+        let offered = Offered::all_attached(&evidence.attached, &mut reasons);
         let mut documents = Vec::new();
         for document in evidence.documents {
-            let signatures = offered_by(&document, &mut reasons);
-            match read_document(&document.attached) {
+            let signatures = Offered::all_attached(&document.signatures, &mut reasons);
+            match Document::attached(&document.attached) {
                 Ok(read) => documents.push(AttachedDocument {
                     file: Artifact::from_bytes(&document.attached.name, &document.attached.bytes),
                     document: read,
@@ -130,26 +129,6 @@ impl Found {
         artifact.name = name;
         Self { artifact, reference, offered, documents, reasons }
     }
-}
-
-fn offered_by(document: &image::Document, reasons: &mut Vec<Reason>) -> Vec<Offered> {
-    offered(&document.signatures, reasons)
-}
-
-fn offered(attached: &[Attached], reasons: &mut Vec<Reason>) -> Vec<Offered> {
-    let mut all = Vec::new();
-    for one in attached {
-        match Offered::attached(one) {
-            Ok(offered) => all.extend(offered),
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    all
-}
-
-fn read_document(attached: &Attached) -> Result<Document, Reason> {
-    let kind = if attached.kind == Kind::Vex { document::Kind::Vex } else { document::Kind::Sbom };
-    Document::parse(kind, &attached.bytes).map_err(|reason| reason.evidence(&attached.name))
 }
 
 /// A subject's name in reports: what the user gave, and the digest that it was resolved to.

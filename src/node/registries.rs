@@ -12,8 +12,7 @@ use crate::clients::registry::{Options, Reference, Repository};
 use crate::release::admit::Evidence;
 use crate::release::artifact::Artifact;
 use crate::release::collect::image;
-use crate::release::evidence::document::{self, Document};
-use crate::release::evidence::image::{Attached, Kind};
+use crate::release::evidence::document::Document;
 use crate::release::verify::Offered;
 use crate::types::{Code, Reason};
 
@@ -42,8 +41,8 @@ impl Registries {
         let mut reasons = attached.reasons;
         let mut evidence = Evidence::default();
         for document in attached.documents {
-            let offered = offered(&document.signatures, &mut reasons);
-            match read(&document.attached) {
+            let offered = Offered::all_attached(&document.signatures, &mut reasons);
+            match Document::attached(&document.attached) {
                 Ok(parsed) => {
                     let file = Artifact::from_bytes(&document.attached.name, &document.attached.bytes);
                     evidence.attach_document(file, parsed, document.holder, offered);
@@ -51,7 +50,7 @@ impl Registries {
                 Err(reason) => reasons.push(reason),
             }
         }
-        let offered = offered(&attached.attached, &mut reasons);
+        let offered = Offered::all_attached(&attached.attached, &mut reasons);
         evidence.attach(offered, reasons);
         Ok((found.artifact, evidence))
     }
@@ -76,22 +75,6 @@ impl Registries {
         let stored = credentials::stored(dir, reference.registry()).await;
         stored.map_err(|error| Reason::new(Code::RegistryRefused, error.to_string()))
     }
-}
-
-fn offered(attached: &[Attached], reasons: &mut Vec<Reason>) -> Vec<Offered> {
-    let mut all = Vec::new();
-    for one in attached {
-        match Offered::attached(one) {
-            Ok(offered) => all.extend(offered),
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    all
-}
-
-fn read(attached: &Attached) -> Result<Document, Reason> {
-    let kind = if attached.kind == Kind::Vex { document::Kind::Vex } else { document::Kind::Sbom };
-    Document::parse(kind, &attached.bytes).map_err(|reason| reason.evidence(&attached.name))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::json;
+use super::{image, json};
 use crate::types::{Code, Digest, DigestAlgorithm, Reason};
 
 /// What a document is for.
@@ -51,6 +51,15 @@ impl Document {
         })?;
         let digests = described.iter().filter_map(|hash| strong(hash)).collect();
         Ok(Self { kind, format, digests, declares_digest: !described.is_empty() })
+    }
+
+    /// A document that is attached to an image.
+    ///
+    /// # Errors
+    /// As [`Document::parse`], with its place.
+    pub fn attached(attached: &image::Attached) -> Result<Self, Reason> {
+        let kind = if attached.kind == image::Kind::Vex { Kind::Vex } else { Kind::Sbom };
+        Self::parse(kind, &attached.bytes).map_err(|reason| reason.evidence(&attached.name))
     }
 }
 

@@ -32,6 +32,18 @@ impl Offered {
         };
         read.map_err(|reason| reason.evidence(name))
     }
+
+    /// What all of these offer; why one cannot be read joins `reasons`.
+    pub fn all_attached(attached: &[Attached], reasons: &mut Vec<Reason>) -> Vec<Self> {
+        let mut all = Vec::new();
+        for one in attached {
+            match Self::attached(one) {
+                Ok(offered) => all.extend(offered),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        all
+    }
 }
 
 impl Verifier<'_> {

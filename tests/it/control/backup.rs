@@ -232,7 +232,7 @@ fn what_the_configuration_names_is_in_it_wherever_that_lies_and_however_it_is_na
         fs::write(dir.join(name), text).unwrap();
         fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o600)).unwrap();
     }
-    kept.server.append(
+    kept.server.configure_more(
         "[listen]\ncertificate = \"tls/server.crt\"\nkey = \"tls/server.key\"\n\
          [[oidc]]\nname = \"corp\"\nissuer = \"https://id.example\"\nclient-id = \"d\"\n\
          client-secret-file = \"corp.secret\"\nredirect-url = \"https://d.example/v1/oidc/corp/callback\"\n",

@@ -229,14 +229,14 @@ fn what_no_key_can_be_is_told_with_what_is_wrong() {
 #[test]
 fn the_configuration_may_say_less_than_ninety_days_and_never_more() {
     let mut server = Server::prepared("kind = \"simulated\"", "");
-    server.append("[keys]\nlongest-days = 7\n");
+    server.configure_more("[keys]\nlongest-days = 7\n");
     server.up(None);
     user(&server, "alice", "viewer");
     let made = key(&server, "alice", "ci", &json!({}));
     let time = |member: &str| text(&made[member]).parse::<jiff::Timestamp>().unwrap();
     assert_eq!(time("created_at").duration_until(time("expires_at")).as_hours(), 7 * 24);
     let wrong = Server::prepared("kind = \"simulated\"", "");
-    wrong.append("[keys]\nlongest-days = 91\n");
+    wrong.configure_more("[keys]\nlongest-days = 91\n");
     let told = wrong.refuses_to_come_up();
     assert!(told.contains("config.toml:10: keys.longest-days: 91 is out of range (from 1 to 90)"), "{told}");
 }

@@ -63,7 +63,7 @@ impl Provider {
         secret("test.secret", "the-secret-of-the-client\n");
         secret("closed.secret", "another-secret-of-a-client\n");
         let issuer = &self.issuer;
-        server.append(&format!(
+        server.configure_more(&format!(
             "[[oidc]]\nname = \"test\"\nissuer = \"{issuer}\"\nclient-id = \"debvisor\"\n\
              client-secret-file = \"test.secret\"\nredirect-url = \"https://debvisor.test/v1/oidc/test/callback\"\n\
              scopes = [\"profile\", \"email\", \"groups\"]\nrole-claim = \"groups\"\n\
@@ -614,7 +614,7 @@ fn a_configuration_that_would_trust_the_wrong_one_does_not_come_up() {
         ]);
         lines.insert(line.split(' ').next().unwrap(), line);
         let lines: Vec<&str> = lines.into_values().collect();
-        server.append(&format!("[[oidc]]\n{}\n", lines.join("\n")));
+        server.configure_more(&format!("[[oidc]]\n{}\n", lines.join("\n")));
         let said = server.refuses_to_come_up();
         assert!(said.contains(told), "{line}: {said}");
         let _: PathBuf = server.state();

@@ -87,13 +87,6 @@ impl Server {
         fs::write(self.dir.path().join("config.toml"), config).unwrap();
     }
 
-    /// Adds tables to the configuration.
-    pub(super) fn append(&self, tables: &str) {
-        use std::io::Write as _;
-        let path = self.dir.path().join("config.toml");
-        fs::File::options().append(true).open(path).unwrap().write_all(tables.as_bytes()).unwrap();
-    }
-
     /// What a server says that must not come up with this configuration.
     pub(super) fn refuses_to_come_up(&self) -> String {
         let (state, config) = (self.state(), self.dir.path().join("config.toml"));

@@ -132,7 +132,7 @@ fn asked() -> (String, Receiver<Option<String>>) {
 fn with_providers(issuer: &str, names: &[&str]) -> Server {
     let server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
     for name in names {
-        server.append(&format!(
+        server.configure_more(&format!(
             "[[oidc]]\nname = \"{name}\"\nissuer = \"{issuer}\"\nclient-id = \"debvisor\"\n\
              redirect-url = \"https://debvisor.test/v1/oidc/{name}/callback\"\n"
         ));
@@ -173,7 +173,7 @@ fn a_registry_that_is_asked_for_a_review_is_told_the_trace() {
     let (registry, heard) = asked();
     let host = registry.strip_prefix("http://").unwrap();
     let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
-    server.append(&format!("[registries]\nallowed = [\"{host}\"]\n"));
+    server.configure_more(&format!("[registries]\nallowed = [\"{host}\"]\n"));
     server.up(None);
     let image = format!("{host}/a@sha256:{}", "0".repeat(64));
     let review = serde_json::json!({

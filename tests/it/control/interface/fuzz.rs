@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(150);
 fn no_request_whatsoever_is_answered_with_a_fault_and_the_process_lives() {
     let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
     // Nobody is told to wait: what is tried here is what requests mean.
-    server.append("[limits]\nrequests-per-second-per-user = 1000000\n");
+    server.configure_more("[limits]\nrequests-per-second-per-user = 1000000\n");
     server.up(None);
     server.import(&[("kernel", "kernel"), ("disk.raw", "disk")]);
     server.ok(&["vm", "create", "web", "--kernel", "kernel", "--disk", "disk.raw"]);

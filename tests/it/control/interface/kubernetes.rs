@@ -24,7 +24,7 @@ impl World {
         let signed = push_image(&registry.host, "v1", b"one");
         let unsigned = push_image(&registry.host, "v2", b"two");
         let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
-        server.append(&format!("[registries]\nallowed = [\"{}\", \"127.0.0.1:1\"]\n", registry.host));
+        server.configure_more(&format!("[registries]\nallowed = [\"{}\", \"127.0.0.1:1\"]\n", registry.host));
         server.up(None);
         let world = Self { signed: format!("{}/a@{signed}", registry.host), unsigned, server, registry };
         world.sign(&world.signed);

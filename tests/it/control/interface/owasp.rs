@@ -366,7 +366,7 @@ fn api10_a_registry_that_answers_without_end_is_bounded_and_a_no() {
         }
     });
     let mut server = Server::prepared("kind = \"simulated\"\nboot-id = \"first\"", "");
-    server.append(&format!("[registries]\nallowed = [{host:?}]\n"));
+    server.configure_more(&format!("[registries]\nallowed = [{host:?}]\n"));
     server.up(None);
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",

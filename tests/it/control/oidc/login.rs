@@ -25,7 +25,7 @@ use super::{Answer, Browser, Provider, between, code, denied, with};
 fn reachable(provider: &Provider) -> (Server, SocketAddr) {
     let mut server = provider.prepared();
     let address = free();
-    server.append(&format!("[listen]\naddress = \"{address}\"\n"));
+    server.configure_more(&format!("[listen]\naddress = \"{address}\"\n"));
     server.up(None);
     (server, address)
 }
