@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::contract::Operation;
 use super::error::Problem;
+use crate::control::OpError;
 use crate::control::ops::vm::{Once, fingerprint};
 use crate::release::evidence::json;
 use crate::types::vm::VmId;
@@ -67,7 +68,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        axum::Json(self.0).into_response()
+        // Into a vector: axum's own writer grows byte by byte, which a long list feels.
+        match serde_json::to_vec(&self.0) {
+            Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+            Err(error) => Problem::from(OpError::Node(error.to_string())).into_response(),
+        }
     }
 }
 
