@@ -21,7 +21,7 @@ use debvisor::release::attest::note::NoteSigner;
 use debvisor::release::trust::revocation::Known;
 use debvisor::store::{AuditRecord, Change, NewEvent, Store, Vm, Write};
 use debvisor::types::step::{EvidenceFile, NodeFacts, QuarantineAction, UploadRequest};
-use debvisor::types::vm::{ArtifactKind, BootPath, DesiredPower, ObservedPower, VmId, VmSpec};
+use debvisor::types::vm::{ArtifactKind, DesiredPower, ObservedPower, VmId, VmSpec};
 use debvisor::types::{Clock, Digest};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -171,24 +171,8 @@ async fn describe(store: &Store, nodes: usize, kernel: &Digest) {
                 "kernel": { "kernel": kernel, "cmdline": "console=ttyS0 quiet" },
             }))
             .unwrap();
-            Change::VmCreated(Box::new(Vm {
-                id: VmId::new(Uuid::now_v7()),
-                node: node.clone(),
-                project: "default".to_owned(),
-                spec,
-                power: DesiredPower::Running,
-                start_path: BootPath::Start,
-                generation: 1,
-                hold: None,
-                not_before: None,
-                failures: 0,
-                deleting: false,
-                running: None,
-                created_at: now(),
-                created_by: "bench".to_owned(),
-                observed: None,
-                seen_at: None,
-            }))
+            let machine = Vm::described(VmId::new(Uuid::now_v7()), &node, "default", spec, now(), "bench");
+            Change::VmCreated(Box::new(Vm { power: DesiredPower::Running, ..machine }))
         };
         let audit = AuditRecord {
             at: now(),

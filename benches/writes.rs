@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use debvisor::store::{AuditHead, AuditRecord, Change, NewEvent, Store, Vm, Write, check_audit};
-use debvisor::types::vm::{BootPath, DesiredPower, VmId};
+use debvisor::types::vm::VmId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -70,24 +70,8 @@ async fn audited(store: &Store) -> u64 {
 fn write() -> Write {
     let id = Uuid::now_v7();
     let object = format!("vm/{id}");
-    let machine = Vm {
-        id: VmId::new(id),
-        node: "node".to_owned(),
-        project: "default".to_owned(),
-        spec: serde_json::from_value(json!({ "name": format!("vm-{id}"), "memory_mib": 64 })).unwrap(),
-        power: DesiredPower::Stopped,
-        start_path: BootPath::Start,
-        generation: 1,
-        hold: None,
-        not_before: None,
-        failures: 0,
-        deleting: false,
-        running: None,
-        created_at: after(0),
-        created_by: "uid:0".to_owned(),
-        observed: None,
-        seen_at: None,
-    };
+    let spec = serde_json::from_value(json!({ "name": format!("vm-{id}"), "memory_mib": 64 })).unwrap();
+    let machine = Vm::described(VmId::new(id), "node", "default", spec, after(0), "uid:0");
     Write {
         changes: vec![Change::VmCreated(Box::new(machine))],
         audit: AuditRecord {

@@ -83,16 +83,19 @@ end
 
 
 class Server:
-    """A server of ours with a disk image in its store, a key that may do everything, and machines made of that image."""
+    """A server of ours with a disk image in its store, a key that may see and describe machines, and machines made of that image."""
 
     def __init__(self, debvisor, folder, environment):
         self.debvisor, self.folder = str(debvisor), pathlib.Path(folder)
         self.environment = {**environment, 'DEBVISOR_KEY_PASSWORD': 'benchmark', 'DEBVISOR_SOCKET': str(self.folder / 'state/api.sock')}
-        self.child = None
+        self.child = self.key = self.spec = None
         self.folder.mkdir()
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             self.port = free.getsockname()[1]
+
+    def prepare(self):
+        """Brings it up with its machines and its key."""
         (self.folder / 'debvisor.toml').write_text(CONFIG.format(port=self.port))
         (self.folder / 'disk.raw').write_bytes(b'a disk of a benchmark\n' * 4096)
         self.ask('key', 'generate', '--out', 'builds', '--quiet')
@@ -136,7 +139,7 @@ class Server:
         # What is measured is the server; a client that believes any certificate is enough on loopback.
         anything = ssl._create_unverified_context()
         request = urllib.request.Request(f'https://127.0.0.1:{self.port}{path}')
-        if hasattr(self, 'key'):
+        if self.key:
             request.add_header('Authorization', f'Bearer {self.key}')
         return urllib.request.urlopen(request, timeout=30, context=anything)
 
@@ -191,6 +194,7 @@ def under_load(debvisor, folder, environment, list_seconds, mixed_seconds, kille
     """Lists alone, then a mixture, then a mixture in whose midst the server is killed. Returns what each gave."""
     server = Server(debvisor, folder, environment)
     try:
+        server.prepare()
         with server.open(PAGE) as answer:
             size = len(answer.read())
         counted(server.wrk(16, 1, 0))

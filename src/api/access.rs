@@ -200,9 +200,14 @@ pub(super) fn is_public(method: &Method, path: &str) -> bool {
     access_of(method, path) == Some(Public)
 }
 
+/// The method under which an endpoint is described: HEAD is GET without its body (RFC 9110 section 9.3.2), and a
+/// WebSocket over HTTP/2 opens by CONNECT (RFC 8441).
+pub(super) fn described(method: &Method) -> &str {
+    if method == Method::HEAD || method == Method::CONNECT { "GET" } else { method.as_str() }
+}
+
 fn access_of(method: &Method, path: &str) -> Option<Access> {
-    // HEAD is GET without its body (RFC 9110 section 9.3.2); a WebSocket over HTTP/2 opens by CONNECT (RFC 8441).
-    let method = if method == Method::HEAD || method == Method::CONNECT { "GET" } else { method.as_str() };
+    let method = described(method);
     TABLE.iter().find(|(of, at, _)| *of == method && *at == path).map(|(_, _, access)| *access)
 }
 

@@ -116,8 +116,8 @@ pub(super) async fn decide(
             }
         }
         AdmissionRequest::Machine(asked) => {
-            let passage = app.control.admit_machine(&caller, asked.vm).await?;
-            let decision = decision_of(&passage.reasons).to_owned();
+            let (decision, passage) = app.control.admit_machine(&caller, asked.vm).await?;
+            let decision = decision.name().to_owned();
             let (ticket, expires_at) = passage.ticket.unzip();
             let reasons = passage.reasons;
             AdmissionAnswer { decision, reasons, images: Vec::new(), ticket, expires_at, policy, decided_at }
@@ -135,16 +135,5 @@ fn worst(images: &[ImageAnswer]) -> &'static str {
         "undecided"
     } else {
         "allow"
-    }
-}
-
-fn decision_of(reasons: &[Reason]) -> &'static str {
-    use crate::types::Outcome;
-    if reasons.is_empty() {
-        "allow"
-    } else if reasons.iter().any(|reason| reason.outcome() == Outcome::Deny) {
-        "deny"
-    } else {
-        "undecided"
     }
 }

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use axum::extract::{MatchedPath, RawPathParams, Request};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use jsonschema::{Draft, Validator};
+use jsonschema::{Draft, Registry, Validator};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
+use super::access::described;
 use super::error::Problem;
 use super::openapi::{self, METHODS};
 use crate::types::limits;
@@ -24,7 +25,7 @@ use crate::types::limits;
 pub(super) struct Operation {
     parameters: Vec<Parameter>,
     /// The media types of its body, each with what it must be; empty where it takes none.
-    bodies: Vec<(String, Option<Validator>)>,
+    bodies: Vec<(String, Rule)>,
     /// The media types of its answers.
     answers: Vec<String>,
     /// Whether whoever may call it, so that parameters of others come along.
@@ -37,7 +38,18 @@ struct Parameter {
     place: Place,
     required: bool,
     kind: String,
-    rule: Option<Validator>,
+    rule: Rule,
+}
+
+/// What a value must be.
+#[derive(Debug)]
+enum Rule {
+    /// Bytes, which their handler reads.
+    Any,
+    /// What this schema describes.
+    Schema(Box<Validator>),
+    /// The schema is none that can be held against anything: nothing passes. A test proves that there is no such.
+    Broken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +58,20 @@ enum Place {
     Header,
 }
 
-static CONTRACT: LazyLock<HashMap<(String, String), Arc<Operation>>> = LazyLock::new(|| read(openapi::document()));
+/// Operations by address, each with its method.
+type Contract = HashMap<String, Vec<(&'static str, Arc<Operation>)>>;
+
+static CONTRACT: LazyLock<Contract> = LazyLock::new(|| read(openapi::document()));
+
+/// What the document is called where schemas refer to it; nothing is fetched from there.
+const DOCUMENT: &str = "https://debvisor.dev/openapi.json";
 
 /// Refuses what the document does not allow; handlers find the [`Operation`] in the request.
 pub(super) async fn keep(path: MatchedPath, mut request: Request, next: Next) -> Response {
-    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let key = (method.as_str().to_ascii_lowercase(), path.as_str().to_owned());
-    let Some(operation) = CONTRACT.get(&key) else { return next.run(request).await };
+    let method = described(request.method());
+    let operations = CONTRACT.get(path.as_str()).into_iter().flatten();
+    let found = operations.into_iter().find(|(of, _)| of.eq_ignore_ascii_case(method));
+    let Some((_, operation)) = found else { return next.run(request).await };
     if let Err(problem) = operation.check(&request) {
         return problem.into_response();
     }
@@ -88,7 +107,7 @@ impl Operation {
 
     fn parameters(&self, query: &str, headers: &HeaderMap) -> Result<(), Problem> {
         let bad = |message: String| Err(Problem::malformed(StatusCode::BAD_REQUEST, message));
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let known = self.parameters.iter().find(|one| one.place == Place::Query && one.name == name);
             let Some(parameter) = known else {
@@ -97,10 +116,10 @@ impl Operation {
                 }
                 return bad(format!("there is no parameter {name:?} here"));
             };
-            if seen.contains(&parameter.name) {
+            if seen.contains(&parameter.name.as_str()) {
                 return bad(format!("the parameter {name:?} is there twice"));
             }
-            seen.push(parameter.name.clone());
+            seen.push(&parameter.name);
             parameter.check(&value)?;
         }
         for parameter in self.parameters.iter().filter(|one| one.place == Place::Header) {
@@ -112,44 +131,45 @@ impl Operation {
             let Ok(value) = value.to_str() else {
                 return bad(format!("the header field {} is not plain text", parameter.name));
             };
-            seen.push(parameter.name.clone());
+            seen.push(&parameter.name);
             parameter.check(value)?;
         }
-        match self.parameters.iter().find(|one| one.required && !seen.contains(&one.name)) {
+        match self.parameters.iter().find(|one| one.required && !seen.contains(&one.name.as_str())) {
             Some(missing) => bad(format!("{} is missing", missing.name)),
             None => Ok(()),
         }
     }
 
     /// The media type of the body, where it is one that is taken.
-    fn media_type(&self, headers: &HeaderMap) -> Result<&(String, Option<Validator>), Problem> {
+    fn media_type(&self, headers: &HeaderMap) -> Result<&(String, Rule), Problem> {
         let unsupported = |message: String| Problem::malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
-        let taken: Vec<&str> = self.bodies.iter().map(|(name, _)| name.as_str()).collect();
-        let taken = taken.join(" or ");
+        let taken = || self.bodies.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" or ");
         let Some(given) = headers.get(header::CONTENT_TYPE) else {
             // Nothing said is bytes (RFC 9110 section 8.3).
             let bytes = self.bodies.iter().find(|(name, _)| name == "application/octet-stream");
-            return bytes.ok_or_else(|| unsupported(format!("Content-Type is missing; this address takes {taken}")));
+            return bytes
+                .ok_or_else(|| unsupported(format!("Content-Type is missing; this address takes {}", taken())));
         };
         let given = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         let found = self.bodies.iter().find(|(name, _)| name.eq_ignore_ascii_case(given));
-        found.ok_or_else(|| unsupported(format!("this address takes {taken}, and no {given:?}")))
+        found.ok_or_else(|| unsupported(format!("this address takes {}, and no {given:?}", taken())))
     }
 
     /// Holds a body that was read against what it must be.
     pub(super) fn body(&self, headers: &HeaderMap, body: &Value) -> Result<(), Problem> {
         let (_, rule) = self.media_type(headers)?;
-        let Some(rule) = rule else { return Ok(()) };
-        match rule.iter_errors(body).next() {
-            None => Ok(()),
-            Some(error) => {
-                let place = error.instance_path().to_string();
-                let place = if place.is_empty() { "the body".to_owned() } else { place };
-                // The value itself is not repeated: it may be a password.
-                let message: String = error.masked().to_string().chars().take(MESSAGE_CHARS).collect();
-                Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, format!("{place}: {message}")))
-            }
-        }
+        let bad = |message: String| Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, message));
+        let rule = match rule {
+            Rule::Any => return Ok(()),
+            Rule::Broken => return bad("what the body must be is described wrongly".to_owned()),
+            Rule::Schema(rule) => rule,
+        };
+        let Some(error) = rule.iter_errors(body).next() else { return Ok(()) };
+        let place = error.instance_path().to_string();
+        let place = if place.is_empty() { "the body".to_owned() } else { place };
+        // The value itself is not repeated: it may be a password.
+        let message: String = error.masked().to_string().chars().take(MESSAGE_CHARS).collect();
+        bad(format!("{place}: {message}"))
     }
 }
 
@@ -164,8 +184,8 @@ impl Parameter {
             "boolean" => text.parse::<bool>().ok().map(Value::from),
             _ => Some(Value::from(text)),
         };
-        let fits = value.is_some_and(|value| self.rule.as_ref().is_none_or(|rule| rule.is_valid(&value)));
-        if fits {
+        let fits = |value: Value| matches!(&self.rule, Rule::Schema(rule) if rule.is_valid(&value));
+        if value.is_some_and(fits) {
             return Ok(());
         }
         let shown: String = text.chars().take(64).collect();
@@ -217,24 +237,41 @@ fn quality(accept: &str, media_type: &str) -> f32 {
     best.1
 }
 
-fn read(document: &Value) -> HashMap<(String, String), Arc<Operation>> {
-    let schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();
+fn read(document: &Value) -> Contract {
+    // Schemas name others of the document: it is read once, and none of it is copied for each of them.
+    let registry = Registry::new().add(DOCUMENT, document.clone()).and_then(|registry| registry.prepare());
     let rule = |schema: &Value| {
-        let whole = json!({ "allOf": [schema], "components": { "schemas": schemas } });
-        jsonschema::options().with_draft(Draft::Draft202012).build(&whole).ok()
+        let options = jsonschema::options().with_draft(Draft::Draft202012);
+        let built = registry.as_ref().ok().map(|known| options.with_registry(known).build(&absolute(schema)));
+        built.and_then(Result::ok).map_or(Rule::Broken, |rule| Rule::Schema(Box::new(rule)))
     };
-    let mut found = HashMap::new();
+    let mut found = Contract::new();
     for (path, item) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {
         for method in METHODS {
             if let Some(Value::Object(operation)) = item.get(method) {
-                found.insert((method.to_owned(), path.clone()), Arc::new(operation_of(operation, &rule)));
+                found.entry(path.clone()).or_default().push((method, Arc::new(operation_of(operation, &rule))));
             }
         }
     }
     found
 }
 
-fn operation_of(operation: &Map<String, Value>, rule: &impl Fn(&Value) -> Option<Validator>) -> Operation {
+/// A schema whose references into the document say which document.
+fn absolute(schema: &Value) -> Value {
+    match schema {
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| {
+                let place = value.as_str().filter(|place| name == "$ref" && place.starts_with('#'));
+                (name.clone(), place.map_or_else(|| absolute(value), |place| json!(format!("{DOCUMENT}{place}"))))
+            };
+            Value::Object(members.iter().map(member).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(absolute).collect()),
+        other => other.clone(),
+    }
+}
+
+fn operation_of(operation: &Map<String, Value>, rule: &impl Fn(&Value) -> Rule) -> Operation {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
     let parameters = parameters.filter_map(|one| {
@@ -256,7 +293,7 @@ fn operation_of(operation: &Map<String, Value>, rule: &impl Fn(&Value) -> Option
     let content = |holder: Option<&Value>| holder.and_then(|holder| holder.get("content")?.as_object().cloned());
     let bodies = content(operation.get("requestBody")).into_iter().flatten().map(|(name, media)| {
         let json = name.ends_with("json");
-        let rule = media.get("schema").filter(|_| json).and_then(rule);
+        let rule = if json { media.get("schema").map_or(Rule::Broken, rule) } else { Rule::Any };
         (name, rule)
     });
     let responses = operation.get("responses").and_then(Value::as_object);
@@ -289,11 +326,37 @@ mod tests {
                 panic!("{name}: {error}");
             });
         }
-        for ((method, path), operation) in CONTRACT.iter() {
-            assert!(operation.parameters.iter().all(|one| one.rule.is_some()), "{method} {path}");
-            let rules = operation.bodies.iter().filter(|(name, _)| name.ends_with("json"));
-            assert!(rules.into_iter().all(|(_, rule)| rule.is_some()), "{method} {path}");
+        let mut held = 0;
+        for (path, operations) in CONTRACT.iter() {
+            for (method, operation) in operations {
+                let is_held = |rule: &Rule| matches!(rule, Rule::Schema(_));
+                assert!(operation.parameters.iter().all(|one| is_held(&one.rule)), "{method} {path}");
+                let mut rules = operation.bodies.iter().filter(|(name, _)| name.ends_with("json"));
+                assert!(rules.all(|(_, rule)| is_held(rule)), "{method} {path}");
+                held += operation.bodies.len();
+            }
         }
+        assert!(held > 20, "only {held} bodies are held against anything");
+    }
+
+    #[test]
+    fn a_schema_that_names_another_one_holds_a_value_against_that() {
+        let document = json!({
+            "paths": { "/a": { "post": { "requestBody": { "content": {
+                "application/json": { "schema": { "$ref": "#/components/schemas/Outer" } },
+            } } } } },
+            "components": { "schemas": {
+                "Outer": { "type": "object", "properties": { "inner": { "$ref": "#/components/schemas/Inner" } } },
+                "Inner": { "type": "string", "maxLength": 3 },
+            } },
+        });
+        let contract = read(&document);
+        let (method, operation) = &contract["/a"][0];
+        assert_eq!(*method, "post");
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+        operation.body(&headers, &json!({ "inner": "abc" })).unwrap();
+        let refused = operation.body(&headers, &json!({ "inner": "abcd" })).unwrap_err();
+        assert!(refused.detail.starts_with("/inner: "), "{}", refused.detail);
     }
 
     #[test]

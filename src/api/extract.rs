@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -37,13 +37,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             Problem::malformed(status, format!("{place}: {}", reason.message))
         };
         // A member that is there twice is read one way here and another way elsewhere.
-        json::check(&bytes).map_err(|reason| bad(StatusCode::BAD_REQUEST, &reason))?;
+        let value = json::parse_value(&bytes).map_err(|reason| bad(StatusCode::BAD_REQUEST, &reason))?;
         if let Some(operation) = operation {
-            let value: serde_json::Value =
-                json::parse_value(&bytes).map_err(|reason| bad(StatusCode::BAD_REQUEST, &reason))?;
             operation.body(&headers, &value)?;
         }
-        let parsed = json::parse(&bytes, Code::RequestMalformed);
+        let parsed = json::parse_checked(&bytes, Code::RequestMalformed);
         parsed.map(Self).map_err(|reason| bad(StatusCode::UNPROCESSABLE_ENTITY, &reason))
     }
 }
@@ -66,13 +64,17 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+/// The media type of an answer.
+const JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
+
+/// A body. Into a vector: axum's own writer grows byte by byte, which a long list feels.
+fn written<T: Serialize>(body: &T) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(body).map_err(|error| Problem::from(OpError::Node(error.to_string())))
+}
+
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        // Into a vector: axum's own writer grows byte by byte, which a long list feels.
-        match serde_json::to_vec(&self.0) {
-            Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-            Err(error) => Problem::from(OpError::Node(error.to_string())).into_response(),
-        }
+        written(&self.0).map(|bytes| (JSON, bytes)).into_response()
     }
 }
 
@@ -422,13 +424,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Guards {
 
 /// An answer with its ETag: the generation of what it shows, which `If-Match` looks at, and what stands for all that is
 /// told of it, as `If-None-Match` wants it.
-pub(super) fn tag<T: Serialize>(status: StatusCode, generation: u64, body: T) -> (StatusCode, HeaderMap, Json<T>) {
-    let mut headers = HeaderMap::new();
-    let whole = tag_of(&serde_json::to_vec(&body).unwrap_or_default());
-    if let Ok(value) = HeaderValue::from_str(&format!("\"{generation}.{}\"", whole.trim_matches('"'))) {
-        headers.insert(header::ETAG, value);
-    }
-    (status, headers, Json(body))
+pub(super) fn tag<T>(status: StatusCode, generation: u64, body: T) -> Tagged<T> {
+    Tagged { status, generation: Some(generation), ..Tagged::new(body) }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
@@ -443,13 +440,39 @@ pub(super) fn tag_of(bytes: &[u8]) -> String {
     format!("\"{}\"", hex.get(..32).unwrap_or_default())
 }
 
-/// An answer with the ETag of what it says.
-pub(super) struct Tagged<T>(pub(super) T);
+/// An answer with an ETag over what it says.
+pub(super) struct Tagged<T> {
+    status: StatusCode,
+    generation: Option<u64>,
+    place: Option<String>,
+    body: T,
+}
+
+impl<T> Tagged<T> {
+    /// One about what has no generation.
+    pub(super) const fn new(body: T) -> Self {
+        Self { status: StatusCode::OK, generation: None, place: None, body }
+    }
+
+    /// The same about what is from now on at this address.
+    pub(super) fn at(self, place: String) -> Self {
+        Self { place: Some(place), ..self }
+    }
+}
 
 impl<T: Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
-        let bytes = serde_json::to_vec(&self.0).unwrap_or_default();
-        ([(header::ETAG, tag_of(&bytes))], Json(self.0)).into_response()
+        let bytes = match written(&self.body) {
+            Ok(bytes) => bytes,
+            Err(problem) => return problem.into_response(),
+        };
+        let whole = tag_of(&bytes);
+        let tag = match self.generation {
+            Some(generation) => format!("\"{generation}.{}\"", whole.trim_matches('"')),
+            None => whole,
+        };
+        let place = self.place.map(|place| [(header::LOCATION, place)]);
+        (self.status, [(header::ETAG, tag)], place, JSON, bytes).into_response()
     }
 }
 

@@ -97,9 +97,14 @@ impl<T> Filling<T> {
         keep: impl Fn(R) -> Option<T>,
     ) -> Option<Page<T>> {
         let were_all = rows.len() < asked as usize;
+        let mut left = rows.len();
         for row in rows {
             self.looked += 1;
-            self.after = cursor(&row);
+            left -= 1;
+            // The page ends at no other row than these, so no other needs to be written as a cursor.
+            if left == 0 || self.items.len() + 1 == self.limit {
+                self.after = cursor(&row);
+            }
             self.items.extend(keep(row));
             if self.items.len() == self.limit {
                 return Some(self.done(false));

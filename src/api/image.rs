@@ -86,7 +86,7 @@ pub(super) async fn show(
     Path(image): Path<String>,
 ) -> Result<Tagged<ImageVerdict>, Problem> {
     let facts = app.control.image_find(&image).await?;
-    Ok(Tagged(app.control.image_judge(facts.digest, false).await?))
+    Ok(Tagged::new(app.control.image_judge(facts.digest, false).await?))
 }
 
 /// Reads all of an image, holds it against its digest and its tree, and decides about it.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::access::{Access, TABLE};
 use super::{App, Conduct, Ending, router};
 use crate::control::{Caller, Control, silent};
-use crate::store::{AuditRecord, Change, NewEvent, Operation, OperationState, Quota, Sight, User, UserChange, Write};
+use crate::store::{AuditRecord, Change, NewEvent, Operation, OperationState, Quota, Sight, UserChange, Write};
 use crate::types::access::{Permission, Subject};
 use crate::types::grant::Conditions;
 use crate::types::vm::VmId;
@@ -101,19 +101,7 @@ impl World {
 
     async fn user(&self, name: &str) -> Uuid {
         let id = Uuid::now_v7();
-        let user = User {
-            id,
-            name: name.to_owned(),
-            role: None,
-            has_password: false,
-            must_change: false,
-            disabled: false,
-            totp: false,
-            generation: 1,
-            created_at: silent::noon(),
-            created_by: "system".to_owned(),
-            login_at: None,
-        };
+        let user = silent::user(id, name);
         write(&self.control, Change::User(Box::new(UserChange::Created(Box::new(user), None)))).await;
         id
     }

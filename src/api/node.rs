@@ -37,7 +37,7 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Tagged<NodeView>, Problem> {
     let found = views(&app.control).await?.into_iter().find(|node| node.facts.name == name);
-    found.map(Tagged).ok_or_else(|| Problem::unknown(format!("there is no node {name:?}")))
+    found.map(Tagged::new).ok_or_else(|| Problem::unknown(format!("there is no node {name:?}")))
 }
 
 async fn views(control: &Control) -> Result<Vec<NodeView>, OpError> {

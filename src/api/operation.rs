@@ -26,14 +26,14 @@ pub(super) async fn show(
         events.mark_unchanged();
         let operation = app.control.operation_find(&id).await?;
         if operation.state.has_ended() {
-            return Ok(Tagged(operation));
+            return Ok(Tagged::new(operation));
         }
         let changed = tokio::select! {
             changed = tokio::time::timeout_at(deadline, events.changed()) => matches!(changed, Ok(Ok(()))),
             () = app.ending.begun() => false,
         };
         if !changed {
-            return Ok(Tagged(app.control.operation_find(&id).await?));
+            return Ok(Tagged::new(app.control.operation_find(&id).await?));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! `/v1/roles`: the built-in roles, and those that somebody made.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Guards, Json, Path, tag};
+use super::extract::{Guards, Json, Path, Tagged, tag};
 use super::{App, Page, Problem};
 use crate::control::authz::role::{BUILT_IN, BuiltIn, built_in};
 use crate::control::{Caller, OpError};
@@ -63,8 +63,6 @@ pub struct RoleAmendRequest {
     #[schema(max_items = 64)]
     pub permissions: Vec<Permission>,
 }
-
-type Tagged<T> = (StatusCode, HeaderMap, Json<T>);
 
 /// Every role: the built-in ones first.
 #[utoipa::path(get, path = "/v1/roles", tag = "access",

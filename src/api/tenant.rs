@@ -1,12 +1,12 @@
 //! `/v1/tenants` and `/v1/projects`: who has machines of their own, how much they may take, and how much they do.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Cursor, Guards, Json, Path, Query, tag};
+use super::extract::{Cursor, Guards, Json, Path, Query, Tagged, tag};
 use super::{App, Page, Problem};
 use crate::control::authz::Resource;
 use crate::control::{Caller, OpError};
@@ -102,8 +102,6 @@ pub struct AmendRequest {
     #[serde(default)]
     pub quota: Quota,
 }
-
-type Tagged<T> = (StatusCode, HeaderMap, Json<T>);
 
 /// The tenants that the caller may see, by name.
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(Cursor),

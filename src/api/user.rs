@@ -1,12 +1,12 @@
 //! `/v1/users`: people, as administrators make, change and remove them.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::extract::{Cursor, Guards, Json, Path, Query, tag};
+use super::extract::{Cursor, Guards, Json, Path, Query, Tagged, tag};
 use super::{App, Page, Problem};
 use crate::control::ops::user::{NewUser, UserPatch};
 use crate::control::{Caller, OpError};
@@ -66,8 +66,6 @@ pub(super) struct PasswordRequest {
     must_change: bool,
 }
 
-type Tagged = (StatusCode, HeaderMap, Json<User>);
-
 /// Users, in the order in which they were made known.
 #[utoipa::path(get, path = "/v1/users", tag = "users", params(Cursor),
     responses((status = 200, body = Page<User>), (status = "default", body = Problem)))]
@@ -88,7 +86,7 @@ pub(super) async fn create(
     caller: Caller,
     State(app): State<App>,
     Json(request): Json<UserRequest>,
-) -> Result<Tagged, Problem> {
+) -> Result<Tagged<User>, Problem> {
     let UserRequest { name, role, password, must_change } = request;
     let user = app.control.user_create(&caller, NewUser { name, role, password, must_change }).await?;
     Ok(tag(StatusCode::CREATED, user.generation, user))
@@ -97,7 +95,11 @@ pub(super) async fn create(
 /// One user, by identity or name.
 #[utoipa::path(get, path = "/v1/users/{user}", tag = "users", params(("user" = String, Path)),
     responses((status = 200, body = User), (status = "default", body = Problem)))]
-pub(super) async fn show(_: Caller, State(app): State<App>, Path(reference): Path<String>) -> Result<Tagged, Problem> {
+pub(super) async fn show(
+    _: Caller,
+    State(app): State<App>,
+    Path(reference): Path<String>,
+) -> Result<Tagged<User>, Problem> {
     Ok(tagged(app.control.user_find(&reference).await?))
 }
 
@@ -111,7 +113,7 @@ pub(super) async fn update(
     Path(reference): Path<String>,
     guards: Guards,
     Json(request): Json<UserPatchRequest>,
-) -> Result<Tagged, Problem> {
+) -> Result<Tagged<User>, Problem> {
     let UserPatchRequest { role, disabled, must_change } = request;
     let patch = UserPatch { role, disabled, must_change };
     Ok(tagged(app.control.user_change(&caller, &reference, patch, guards.generation).await?))
@@ -138,7 +140,7 @@ pub(super) async fn password(
     State(app): State<App>,
     Path(reference): Path<String>,
     Json(request): Json<PasswordRequest>,
-) -> Result<Tagged, Problem> {
+) -> Result<Tagged<User>, Problem> {
     let PasswordRequest { password, must_change } = &request;
     Ok(tagged(app.control.user_password(&caller, &reference, password, *must_change).await?))
 }
@@ -150,7 +152,7 @@ pub(super) async fn totp_remove(
     caller: Caller,
     State(app): State<App>,
     Path(reference): Path<String>,
-) -> Result<Tagged, Problem> {
+) -> Result<Tagged<User>, Problem> {
     Ok(tagged(app.control.user_totp_remove(&caller, &reference).await?))
 }
 
@@ -191,6 +193,6 @@ pub(super) fn after(cursor: &Cursor) -> Result<String, Problem> {
     }
 }
 
-fn tagged(user: User) -> Tagged {
+fn tagged(user: User) -> Tagged<User> {
     tag(StatusCode::OK, user.generation, user)
 }

@@ -2,10 +2,12 @@
 //! their place. Every answer of such an endpoint says so in header fields that programs understand.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use jiff::Timestamp;
+
+use super::access::described;
 
 /// The version: the first part of every address. Adding to it does not change it.
 pub(super) const API: &str = "1";
@@ -44,9 +46,7 @@ pub(super) async fn announce(
     request: Request,
     next: Next,
 ) -> Response {
-    // HEAD is GET without its body (RFC 9110 section 9.3.2).
-    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let leaving = found(table, method.as_str(), path.as_str());
+    let leaving = found(table, described(request.method()), path.as_str());
     let mut answer = next.run(request).await;
     if let Some(leaving) = leaving {
         let fields = answer.headers_mut();

@@ -1,12 +1,12 @@
 //! `/v1/vms`: machines. A change is written down and answered; what comes of it is an operation to wait for.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Cursor, Guards, InProject, Json, Machine, Query, tag};
+use super::extract::{Cursor, Guards, InProject, Json, Machine, Query, Tagged, tag};
 use super::filter::{Filling, OperationFilter, VmFilter, begins, is};
 use super::{App, Page, Problem};
 use crate::control::authz::Resource;
@@ -114,8 +114,6 @@ pub struct MoveRequest {
     #[schema(max_length = 63)]
     pub project: String,
 }
-
-type Tagged<T> = (StatusCode, HeaderMap, Json<T>);
 
 /// The machines that the caller may see, in the order in which they were described.
 #[utoipa::path(get, path = "/v1/vms", tag = "vms", params(Cursor, VmFilter),
@@ -289,11 +287,6 @@ pub(super) async fn operations(
 fn tagged(status: StatusCode, app: &App, vm: Vm) -> Tagged<VmView> {
     let reasons = app.control.quarantined(std::slice::from_ref(&vm)).remove(&vm.id).unwrap_or_default();
     let place = format!("/v1/vms/{}", vm.id);
-    let (status, mut headers, view) = tag(status, vm.generation, VmView::new(vm, reasons));
-    if status == StatusCode::CREATED
-        && let Ok(place) = HeaderValue::from_str(&place)
-    {
-        headers.insert(header::LOCATION, place);
-    }
-    (status, headers, view)
+    let tagged = tag(status, vm.generation, VmView::new(vm, reasons));
+    if status == StatusCode::CREATED { tagged.at(place) } else { tagged }
 }

@@ -2,7 +2,7 @@
 //! Invariant: a node that is not told otherwise refuses everything; whatever was allowed ends there.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::backup::write::Sources;
 use crate::release::admit::quarantine::Entry;
 use crate::release::attest::key::PrivateKey;
 use crate::release::attest::note::NoteSigner;
-use crate::store::Store;
+use crate::store::{Store, User};
 use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Step, Upload,
@@ -63,6 +63,23 @@ pub(crate) async fn over(dir: &Path, nodes: Vec<Arc<dyn Link>>) -> Control {
     Control::new(store, nodes, Clock::new(noon), settings, revoked).await.unwrap()
 }
 
+/// Somebody who may nothing by themselves.
+pub(crate) fn user(id: Uuid, name: &str) -> User {
+    User {
+        id,
+        name: name.to_owned(),
+        role: None,
+        has_password: false,
+        must_change: false,
+        disabled: false,
+        totp: false,
+        generation: 1,
+        created_at: noon(),
+        created_by: "system".to_owned(),
+        login_at: None,
+    }
+}
+
 /// A node that has nothing.
 pub(crate) struct Silent {
     name: &'static str,
@@ -73,15 +90,24 @@ pub(crate) struct Silent {
     /// How many quarantines it was told of, each time.
     told: Mutex<Vec<usize>>,
     hears: AtomicBool,
+    /// How often it was asked about a container image.
+    containers: AtomicUsize,
 }
 
 impl Silent {
     /// A node of this name that refuses everything.
     pub(crate) fn named(name: &'static str) -> Self {
-        Self { name, orders: Mutex::default(), answers: None, told: Mutex::default(), hears: AtomicBool::new(true) }
+        Self {
+            name,
+            orders: Mutex::default(),
+            answers: None,
+            told: Mutex::default(),
+            hears: AtomicBool::new(true),
+            containers: AtomicUsize::new(0),
+        }
     }
 
-    /// A node that takes steps, as many as it was let by [`Self::answer`].
+    /// A node that takes steps and says no to containers, as often as it was let by [`Self::answer`].
     pub(crate) fn obedient(name: &'static str) -> Self {
         Self { answers: Some(Semaphore::new(0)), ..Self::named(name) }
     }
@@ -99,6 +125,11 @@ impl Silent {
     /// How many quarantines it was told of last.
     pub(crate) fn heard(&self) -> Option<usize> {
         self.told.lock().unwrap().last().copied()
+    }
+
+    /// How often it was asked about a container image.
+    pub(crate) fn asked_about_containers(&self) -> usize {
+        self.containers.load(Ordering::SeqCst)
     }
 
     /// The orders that came here.
@@ -213,7 +244,13 @@ impl Link for Silent {
     }
 
     fn admit_container(&self, reference: String, _: Duration) -> Pending<'_, ImageAnswer> {
-        Box::pin(std::future::ready(unanswered(reference)))
+        self.containers.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            let Some(answers) = &self.answers else { return unanswered(reference) };
+            answers.acquire().await.unwrap().forget();
+            let reason = Reason::new(Code::RegistryNotAllowed, "this node allows no image");
+            ImageAnswer::without(reference, "deny", reason)
+        })
     }
 
     fn image_delete(&self, _: Digest) -> Pending<'_, Result<(), Reason>> {

@@ -38,7 +38,6 @@ impl Control {
             let mut rules = Rules::load(self.store()).await?;
             rules.generation = self.inner.rules.borrow().generation + 1;
             self.inner.rules.send_replace(Arc::new(rules));
-            self.forget_admissions();
         }
         // What must not run is stilled by now, whoever has yet to hear of it.
         self.wake();
@@ -54,6 +53,12 @@ impl Control {
         let newest = self.inner.rules.borrow().generation;
         let behind = self.inner.nodes.values().filter(|host| host.heard.is_behind(newest));
         behind.map(|host| host.facts.name.clone()).collect()
+    }
+
+    /// The number of the newest rules, where the node at home here goes by them.
+    pub(super) fn rules_at_home(&self) -> Option<u64> {
+        let newest = self.inner.rules.borrow().generation;
+        (!self.inner.home.heard.is_behind(newest)).then_some(newest)
     }
 
     /// Tells those that were told in vain once more. Nobody waits for them.
@@ -104,8 +109,6 @@ impl Control {
         let overrides = rules.overrides.iter().map(|row| row.document.clone().into_bytes()).collect();
         host.link.rules(rules.entries.clone(), overrides).await?;
         host.heard.generation.store(rules.generation, Ordering::SeqCst);
-        // It may have answered meanwhile by what it went by before.
-        self.forget_admissions();
         // What had to wait for it.
         self.wake();
         Ok(())

@@ -167,7 +167,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::types::vm::{BootPath, DesiredPower};
 
     fn id(number: u8) -> VmId {
         VmId::new(Uuid::from_u128(number.into()))
@@ -175,24 +174,14 @@ mod tests {
 
     fn vm(number: u8, name: u8) -> Vm {
         let spec = serde_json::json!({ "name": format!("vm-{name}"), "memory_mib": 64 });
-        Vm {
-            id: id(number),
-            node: "node".to_owned(),
-            project: "default".to_owned(),
-            spec: serde_json::from_value(spec).unwrap(),
-            power: DesiredPower::Stopped,
-            start_path: BootPath::Start,
-            generation: 1,
-            hold: None,
-            not_before: None,
-            failures: 0,
-            deleting: false,
-            running: None,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            created_by: "uid:0".to_owned(),
-            observed: None,
-            seen_at: None,
-        }
+        Vm::described(
+            id(number),
+            "node",
+            "default",
+            serde_json::from_value(spec).unwrap(),
+            jiff::Timestamp::UNIX_EPOCH,
+            "uid:0",
+        )
     }
 
     proptest! {

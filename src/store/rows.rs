@@ -48,6 +48,28 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// One that was just described: it shall not run, and nobody has seen it.
+    pub fn described(id: VmId, node: &str, project: &str, spec: VmSpec, at: Timestamp, by: &str) -> Self {
+        Self {
+            id,
+            node: node.to_owned(),
+            project: project.to_owned(),
+            spec,
+            power: DesiredPower::Stopped,
+            start_path: BootPath::Start,
+            generation: 1,
+            hold: None,
+            not_before: None,
+            failures: 0,
+            deleting: false,
+            running: None,
+            created_at: at,
+            created_by: by.to_owned(),
+            observed: None,
+            seen_at: None,
+        }
+    }
+
     /// Whether its state was restored from a backup and nobody has started it since: another host may run it.
     pub fn is_fenced(&self) -> bool {
         let codes = self.hold.iter().flat_map(|hold| &hold.reasons).filter_map(|reason| reason.code.known());

@@ -245,21 +245,9 @@ fn as_user(id: Uuid) -> Caller {
 }
 
 async fn known(control: &Control, name: &str) -> Uuid {
-    use crate::store::{Change, User, UserChange};
+    use crate::store::{Change, UserChange};
     let id = Uuid::now_v7();
-    let user = User {
-        id,
-        name: name.to_owned(),
-        role: None,
-        has_password: false,
-        must_change: false,
-        disabled: false,
-        totp: false,
-        generation: 1,
-        created_at: silent::noon(),
-        created_by: "system".to_owned(),
-        login_at: None,
-    };
+    let user = silent::user(id, name);
     let change = Change::User(Box::new(UserChange::Created(Box::new(user), None)));
     let deed = Deed::done("test", "test".to_owned(), "test", serde_json::json!({}));
     control.record(&Caller::system(), deed, vec![change]).await.unwrap();

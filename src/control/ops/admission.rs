@@ -17,8 +17,17 @@ use crate::types::{Code, Reason, limits};
 /// How long an answer about an image in a registry is remembered: less than it takes to sign another one.
 const REMEMBERED: SignedDuration = SignedDuration::from_secs(20);
 
-/// Answers about images in registries, with the policy under which they were given, and until when they are good.
-pub(in crate::control) type Remembered = std::collections::HashMap<(String, String), (Timestamp, ImageAnswer)>;
+/// What an answer about an image in a registry is good for: the reference, and the policy and the rules by which the
+/// node answered. Whatever was asked before the rules changed is an answer to another question, however late it comes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(in crate::control) struct Asked {
+    reference: String,
+    policy: String,
+    rules: u64,
+}
+
+/// Such answers, and until when they are good.
+pub(in crate::control) type Remembered = std::collections::HashMap<Asked, (Timestamp, ImageAnswer)>;
 
 impl Control {
     /// What the node decides about these images.
@@ -43,7 +52,7 @@ impl Control {
     ///
     /// # Errors
     /// [`OpError::Invalid`] for a description that is none, or where the answer cannot be written down.
-    pub async fn admit_machine(&self, caller: &Caller, spec: VmSpec) -> Result<Passage, OpError> {
+    pub async fn admit_machine(&self, caller: &Caller, spec: VmSpec) -> Result<(Decision, Passage), OpError> {
         super::vm::check(&spec)?;
         let id = VmId::new(Uuid::now_v7());
         let passage = self.link().ask(id, 1, BootPath::Create, spec).await;
@@ -52,7 +61,7 @@ impl Control {
             let deed = Deed::refused("admission.decide", object, "admission.refused", &passage.reasons);
             self.record(caller, deed, Vec::new()).await?;
         }
-        Ok(passage)
+        Ok((Decision::from_reasons(&passage.reasons), passage))
     }
 
     /// What the node decides about these images of registries, each with an answer, in `within` altogether: what is
@@ -73,8 +82,13 @@ impl Control {
 
     async fn container(&self, reference: &str, within: Duration) -> ImageAnswer {
         let now = self.now();
-        let key = (reference.to_owned(), self.node().policy.clone());
-        if let Some(answer) = self.remembered(&key, now) {
+        // None while the node goes by older rules than there are: nothing of that is worth keeping.
+        let asked_by = self.rules_at_home().map(|rules| Asked {
+            reference: reference.to_owned(),
+            policy: self.node().policy.clone(),
+            rules,
+        });
+        if let Some(answer) = asked_by.as_ref().and_then(|asked| self.remembered(asked, now)) {
             return answer;
         }
         let asked = self.link().admit_container(reference.to_owned(), within);
@@ -84,26 +98,21 @@ impl Control {
             return ImageAnswer::without(reference.to_owned(), Decision::Undecided.name(), reason);
         };
         // An open question may be answered the next time.
-        if answer.decision != Decision::Undecided.name() {
+        if let Some(asked) = asked_by.filter(|_| answer.decision != Decision::Undecided.name()) {
             let mut remembered = self.inner.admissions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             remembered.retain(|_, (until, _)| *until > now);
             if remembered.len() < limits::ADMISSIONS_REMEMBERED {
                 let until = now.saturating_add(REMEMBERED).unwrap_or(now);
-                remembered.insert(key, (until, answer.clone()));
+                remembered.insert(asked, (until, answer.clone()));
             }
         }
         answer
     }
 
-    /// What was answered a moment ago, unless what must not run has changed since.
-    fn remembered(&self, key: &(String, String), now: Timestamp) -> Option<ImageAnswer> {
+    /// What was answered a moment ago.
+    fn remembered(&self, asked: &Asked, now: Timestamp) -> Option<ImageAnswer> {
         let remembered = self.inner.admissions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        remembered.get(key).filter(|(until, _)| *until > now).map(|(_, answer)| answer.clone())
-    }
-
-    /// Answers that were given under other rules are none.
-    pub(in crate::control) fn forget_admissions(&self) {
-        self.inner.admissions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        remembered.get(asked).filter(|(until, _)| *until > now).map(|(_, answer)| answer.clone())
     }
 
     async fn denied(&self, caller: &Caller, answers: &[ImageAnswer]) -> Result<(), OpError> {
@@ -113,5 +122,40 @@ impl Control {
             self.record(caller, deed, Vec::new()).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control::silent::{self, Silent};
+
+    const IMAGE: &str = "registry.example/app@sha256:0";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_asked_before_the_rules_changed_answers_nobody_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Arc::new(Silent::obedient("node"));
+        let control = silent::over(dir.path(), vec![node.clone()]).await;
+        control.come_up().await.unwrap();
+        let ask = |control: Control| async move {
+            let within = Duration::from_secs(60);
+            control.admit_containers(&Caller::system(), &[IMAGE.to_owned()], within).await.unwrap()
+        };
+        let before = tokio::spawn(ask(control.clone()));
+        while node.asked_about_containers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The rules change while the node still thinks; what it says then is by the old ones.
+        control.rules_changed().await.unwrap();
+        node.answer(1);
+        assert_eq!(before.await.unwrap()[0].decision, "deny");
+        node.answer(1);
+        ask(control.clone()).await;
+        assert_eq!(node.asked_about_containers(), 2, "it was answered by what the old rules said");
+        ask(control).await;
+        assert_eq!(node.asked_about_containers(), 2, "and this one is remembered");
     }
 }

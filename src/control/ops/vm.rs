@@ -101,24 +101,7 @@ impl Control {
             self.record(caller, deed, vec![decided]).await?;
             return Err(OpError::Refused(passage.reasons));
         }
-        let vm = Vm {
-            id,
-            node: self.node().name.clone(),
-            project: project.to_owned(),
-            spec,
-            power: DesiredPower::Stopped,
-            start_path: BootPath::Start,
-            generation: 1,
-            hold: None,
-            not_before: None,
-            failures: 0,
-            deleting: false,
-            running: None,
-            created_at: now,
-            created_by: caller.actor.clone(),
-            observed: None,
-            seen_at: None,
-        };
+        let vm = Vm::described(id, &self.node().name, project, spec, now, &caller.actor);
         let data = serde_json::json!({ "name": vm.spec.name, "spec": vm.spec });
         let mut changes = vec![Change::VmCreated(Box::new(vm.clone())), decided];
         changes.extend(once_row(caller, once, &object, now));

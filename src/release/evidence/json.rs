@@ -20,6 +20,14 @@ use crate::types::{Code, Reason, limits};
 /// `shape` where the document is sound JSON but not a `T`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], shape: Code) -> Result<T, Reason> {
     check(bytes)?;
+    parse_checked(bytes, shape)
+}
+
+/// Parses bytes of which [`check`] or [`parse_value`] found nothing to say.
+///
+/// # Errors
+/// `shape` where the document is not a `T`.
+pub fn parse_checked<T: DeserializeOwned>(bytes: &[u8], shape: Code) -> Result<T, Reason> {
     serde_json::from_slice(bytes).map_err(|error| Reason::new(shape, plain(&error)).location(place(&error)))
 }
 

@@ -7,7 +7,7 @@ use debvisor::store::{
     VmChange, Write, Written, check_audit,
 };
 use debvisor::types::Digest;
-use debvisor::types::vm::{BootPath, DesiredPower, Disk, VmId, VmSpec};
+use debvisor::types::vm::{DesiredPower, Disk, VmId, VmSpec};
 use jiff::Timestamp;
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::Uuid;
@@ -18,24 +18,8 @@ fn at() -> Timestamp {
 
 fn machine(number: u128, name: &str) -> Vm {
     let spec = serde_json::json!({ "name": name, "memory_mib": 64 });
-    Vm {
-        id: VmId::new(Uuid::from_u128(number)),
-        node: "node".to_owned(),
-        project: "default".to_owned(),
-        spec: serde_json::from_value::<VmSpec>(spec).unwrap(),
-        power: DesiredPower::Stopped,
-        start_path: BootPath::Start,
-        generation: 1,
-        hold: None,
-        not_before: None,
-        failures: 0,
-        deleting: false,
-        running: None,
-        created_at: at(),
-        created_by: "uid:0".to_owned(),
-        observed: None,
-        seen_at: None,
-    }
+    let spec = serde_json::from_value::<VmSpec>(spec).unwrap();
+    Vm::described(VmId::new(Uuid::from_u128(number)), "node", "default", spec, at(), "uid:0")
 }
 
 pub(super) fn write(action: &str, object: &str, changes: Vec<Change>) -> Write {

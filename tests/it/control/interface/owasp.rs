@@ -354,14 +354,19 @@ fn api10_a_registry_that_answers_without_end_is_bounded_and_a_no() {
     use std::io::{Read as _, Write as _};
     let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = registry.local_addr().unwrap().to_string();
+    let endless = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let sent = endless.clone();
     std::thread::spawn(move || {
         for mut client in registry.incoming().flatten() {
+            let sent = sent.clone();
             std::thread::spawn(move || {
                 let mut asked = [0; 4096];
                 let _ = client.read(&mut asked);
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.oci.image.manifest.v1+json\r\n\r\n";
                 let _ = client.write_all(head.as_bytes());
-                while client.write_all(&[b'{'; 65_536]).is_ok() {}
+                while client.write_all(&[b'{'; 65_536]).is_ok() {
+                    sent.fetch_add(65_536, std::sync::atomic::Ordering::SeqCst);
+                }
             });
         }
     });
@@ -381,5 +386,7 @@ fn api10_a_registry_that_answers_without_end_is_bounded_and_a_no() {
     let bounded =
         ["input-too-large", "registry-unreachable", "admission-timeout", "image-malformed", "registry-digest"];
     assert!(bounded.iter().any(|code| message.contains(code)), "{message}");
+    let sent = endless.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(sent > 0, "nobody asked the registry, and nothing was bounded: {message}");
     assert!(!server.has_died());
 }
