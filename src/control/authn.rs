@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use super::{Caller, Control, Deed, OpError};
-use crate::store::{Change, Session, UserChange, Written};
+use crate::store::{ApiKeyRow, Change, Session, TokenHash, User, UserChange, Written};
 use crate::types::access::Subject;
 use crate::types::{Code, Reason, Secret, limits};
 
@@ -21,6 +21,7 @@ mod login;
 mod me;
 pub mod oidc;
 mod password;
+mod remembered;
 pub mod seal;
 pub mod service;
 mod session;
@@ -32,6 +33,7 @@ pub use me::{Rotated, TotpBegun};
 pub use seal::SealingKey;
 
 use limit::{Pauses, Windows};
+use remembered::Remembered;
 
 /// What the configuration says of logins.
 #[derive(Debug, Clone)]
@@ -113,7 +115,8 @@ pub(super) struct Authn {
     /// Failures by name, from wherever.
     failures: Windows<String>,
     slowed: AtomicUsize,
-    sessions: session::Cache,
+    sessions: Remembered<TokenHash, session::Entry>,
+    keys: Remembered<Uuid, Arc<(ApiKeyRow, User)>>,
     noted: key::Noted,
 }
 
@@ -133,7 +136,8 @@ impl Authn {
             pauses: Pauses::new(entries),
             failures: Windows::new(Rate { limit: u32::MAX, window_ms: FAILURES_MS }, entries),
             slowed: AtomicUsize::new(0),
-            sessions: session::Cache::default(),
+            sessions: Remembered::default(),
+            keys: Remembered::default(),
             noted: key::Noted::default(),
         })
     }
@@ -179,39 +183,30 @@ impl Control {
         u64::try_from(self.now().as_millisecond()).unwrap_or(0)
     }
 
-    /// Writes what was done to users or sessions; where it may concern sessions, they are read anew. The reconciler has
-    /// nothing to do with it.
+    /// Writes what was done to users or sessions. The reconciler has nothing to do with it.
     pub(super) async fn record_identity(
         &self,
         caller: &Caller,
         deed: Deed<'_>,
         changes: Vec<UserChange>,
     ) -> Result<Written, OpError> {
-        let of_sessions = changes.iter().any(UserChange::is_of_sessions);
         let changes = changes.into_iter().map(|change| Change::User(Box::new(change))).collect();
         let mut write = deed.by(caller, self.now(), changes);
         // Who may see what happens need not see from where people log in; the audit log has it.
         if let Some(data) = write.event.data.as_object_mut() {
             data.remove("address");
         }
-        let written = self.store().write(write).await;
-        // A flood of logins, and of failed ones, has nothing looked up anew.
-        if of_sessions {
-            self.inner.authn.sessions.forget();
-        }
-        Ok(written?)
+        Ok(self.store().write(write).await?)
     }
 
-    /// Writes what was done to keys, identities and services; with users among the changes, sessions are read anew.
+    /// Writes what was done to keys, identities and services.
     async fn record_credential(
         &self,
         caller: &Caller,
         deed: Deed<'_>,
         changes: Vec<Change>,
     ) -> Result<Written, OpError> {
-        let written = self.store().write(deed.by(caller, self.now(), changes)).await;
-        self.inner.authn.sessions.forget();
-        Ok(written?)
+        Ok(self.store().write(deed.by(caller, self.now(), changes)).await?)
     }
 
     /// Writes down that nobody who could be named was refused.

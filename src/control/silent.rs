@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::audit::Notary;
 use super::authn::{self, Rate, SealingKey};
 use super::link::{ImageList, Link, Pending};
-use super::{Control, Settings};
+use super::{Caller, Control, Deed, Settings};
 use crate::backup::write::Sources;
 use crate::release::admit::quarantine::Entry;
 use crate::release::attest::key::PrivateKey;
 use crate::release::attest::note::NoteSigner;
-use crate::store::{Store, User};
+use crate::store::{Change, Store, User, UserChange};
 use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Step, Upload,
@@ -78,6 +78,15 @@ pub(crate) fn user(id: Uuid, name: &str) -> User {
         created_by: "system".to_owned(),
         login_at: None,
     }
+}
+
+/// Such a one, known to this control plane.
+pub(crate) async fn known(control: &Control, name: &str) -> Uuid {
+    let id = Uuid::now_v7();
+    let change = Change::User(Box::new(UserChange::Created(Box::new(user(id, name)), None)));
+    let deed = Deed::done("test", "test".to_owned(), "test", serde_json::json!({}));
+    control.record(&Caller::system(), deed, vec![change]).await.unwrap();
+    id
 }
 
 /// A node that has nothing.

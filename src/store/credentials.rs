@@ -142,6 +142,18 @@ pub enum CredentialChange {
     ServiceDeleted(String),
 }
 
+impl CredentialChange {
+    /// Whether a credential that was looked up before it may be another one, or none, after it.
+    pub(super) const fn is_of_credentials(&self) -> bool {
+        match self {
+            Self::KeyRotated { .. } | Self::KeyRevoked(..) | Self::IdentityUnlinked(_) | Self::ServiceDeleted(_) => {
+                true
+            }
+            Self::KeyCreated(_) | Self::IdentityLinked(_) | Self::ServiceCreated(_) => false,
+        }
+    }
+}
+
 pub(super) async fn apply(connection: &mut SqliteConnection, change: &CredentialChange) -> Result<(), StoreError> {
     match change {
         CredentialChange::KeyCreated(row) => key_created(connection, row).await,

@@ -115,6 +115,7 @@ pub struct Store {
     writes: mpsc::Sender<writer::Job>,
     events: watch::Receiver<i64>,
     access: watch::Receiver<u64>,
+    credentials: watch::Receiver<u64>,
     heads: watch::Receiver<TreeHead>,
     machines: Arc<machines::Machines>,
     commits: Commits,
@@ -154,11 +155,18 @@ impl Store {
         let (writes, queue) = mpsc::channel(QUEUE);
         let (told, events) = watch::channel(writer.last_event());
         let (changed, access) = watch::channel(1);
+        let (ended, credentials) = watch::channel(1);
         let (grown, heads) = watch::channel(writer.head());
         let machines = Arc::<machines::Machines>::default();
-        let told = writer::Told { events: told, access: changed, heads: grown, machines: machines.clone() };
+        let told = writer::Told {
+            events: told,
+            access: changed,
+            credentials: ended,
+            heads: grown,
+            machines: machines.clone(),
+        };
         tokio::spawn(writer.run(queue, told));
-        Ok(Self { readers, writes, events, access, heads, machines, commits, path: path.to_owned() })
+        Ok(Self { readers, writes, events, access, credentials, heads, machines, commits, path: path.to_owned() })
     }
 
     /// Takes the database at `path` back to an older version; 0 is an empty one. What the older version has no place
@@ -187,6 +195,12 @@ impl Store {
     /// waits already it is left out.
     pub fn touch(&self, touch: Touch) {
         let _ = self.writes.try_send(writer::Job::Touch(touch));
+    }
+
+    /// A number that grows whenever a credential may be another one, or none, before whoever asked for that has an
+    /// answer, and where they did not wait for one as well.
+    pub fn credential_generation(&self) -> u64 {
+        *self.credentials.borrow()
     }
 
     /// The number of the newest event; it changes after each commit.

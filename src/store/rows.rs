@@ -389,6 +389,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether a credential that was looked up before it may be another one, or none, after it.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        match self {
+            Self::User(change) => change.is_of_credentials(),
+            Self::Credential(change) => change.is_of_credentials(),
+            _ => false,
+        }
+    }
+
     /// Whether who may what is another one after it.
     pub(super) fn is_of_access(&self) -> bool {
         match self {

@@ -212,8 +212,9 @@ pub enum UserChange {
 }
 
 impl UserChange {
-    /// Whether a session that was looked up before it may be another one, or none, after it.
-    pub(crate) const fn is_of_sessions(&self) -> bool {
+    /// Whether a session or a key that was looked up before it may be another one, or none, after it. A flood of
+    /// logins, and of failed ones, has nothing looked up anew.
+    pub(super) const fn is_of_credentials(&self) -> bool {
         !matches!(
             self,
             Self::Created(..)

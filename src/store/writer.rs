@@ -36,10 +36,33 @@ pub(super) struct Told {
     pub(super) events: watch::Sender<i64>,
     /// How often it changed who may do what.
     pub(super) access: watch::Sender<u64>,
+    /// How often a credential became another one, or none.
+    pub(super) credentials: watch::Sender<u64>,
     /// The end of the audit log.
     pub(super) heads: watch::Sender<TreeHead>,
     /// What is remembered of machines.
     pub(super) machines: Arc<Machines>,
+}
+
+impl Told {
+    /// These were committed. It is told before anybody is answered: who has an answer decides by nothing older.
+    fn committed<'a>(&self, writes: impl Iterator<Item = &'a Write>, writer: &Writer) {
+        let (mut of_access, mut of_credentials) = (false, false);
+        for write in writes {
+            self.machines.touch(&write.changes);
+            of_access |= write.changes.iter().any(Change::is_of_access);
+            of_credentials |= write.changes.iter().any(Change::is_of_credentials);
+        }
+        let grow = |generation: &watch::Sender<u64>| generation.send_modify(|generation| *generation += 1);
+        if of_access {
+            grow(&self.access);
+        }
+        if of_credentials {
+            grow(&self.credentials);
+        }
+        self.heads.send_replace(writer.head());
+        self.events.send_replace(writer.last_event());
+    }
 }
 
 /// The connection that writes, with the ends of the two logs that it appends to.
@@ -89,13 +112,7 @@ impl Writer {
             }
             match self.commit(group.iter().map(|(write, _)| &**write)).await {
                 Ok(written) => {
-                    // Before anybody is answered: who has an answer decides by nothing older.
-                    group.iter().for_each(|(write, _)| told.machines.touch(&write.changes));
-                    if group.iter().any(|(write, _)| write.changes.iter().any(Change::is_of_access)) {
-                        told.access.send_modify(|generation| *generation += 1);
-                    }
-                    told.heads.send_replace(self.head());
-                    told.events.send_replace(self.last_event);
+                    told.committed(group.iter().map(|(write, _)| &**write), &self);
                     for ((_, answer), written) in group.drain(..).zip(written) {
                         // Nobody waits any more: what was written stays written.
                         let _ = answer.send(written);
@@ -105,12 +122,7 @@ impl Writer {
                 Err(_) => {
                     for (write, answer) in group.drain(..) {
                         let outcome = self.commit(std::iter::once(&*write)).await;
-                        told.machines.touch(&write.changes);
-                        if write.changes.iter().any(Change::is_of_access) {
-                            told.access.send_modify(|generation| *generation += 1);
-                        }
-                        told.heads.send_replace(self.head());
-                        told.events.send_replace(self.last_event);
+                        told.committed(std::iter::once(&*write), &self);
                         let outcome = outcome.and_then(|mut one| one.pop().unwrap_or(Err(StoreError::Closed)));
                         let _ = answer.send(outcome);
                     }

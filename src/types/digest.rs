@@ -137,9 +137,18 @@ impl Digest {
     }
 }
 
+/// Bytes of the longest digest.
+const LONGEST: usize = 64;
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm, self.to_hex())
+        // In one go: `hex` makes a string character by character, and lists have thousands of digests.
+        let mut room = [0; 2 * LONGEST];
+        let hex = room.get_mut(..2 * self.bytes.len()).ok_or(fmt::Error)?;
+        hex::encode_to_slice(&self.bytes, hex).map_err(|_| fmt::Error)?;
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        f.write_str(str::from_utf8(hex).map_err(|_| fmt::Error)?)
     }
 }
 

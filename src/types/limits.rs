@@ -339,8 +339,8 @@ pub const LOGINS_WAITING: usize = 64;
 pub const LOGINS_SLOWED: usize = 4_096;
 /// Addresses, users or pairs of them that are counted at once; beyond it the older half is forgotten.
 pub const RATE_ENTRIES: usize = 65_536;
-/// Sessions that are remembered between requests.
-pub const SESSIONS_REMEMBERED: usize = 10_000;
+/// Sessions that are remembered between requests, and API keys as well.
+pub const CREDENTIALS_REMEMBERED: usize = 10_000;
 /// What is kept of the name by which a program calls itself.
 pub const USER_AGENT_CHARS: usize = 200;
 /// Live connections, all together.

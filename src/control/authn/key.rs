@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use ipnet::IpNet;
@@ -214,14 +214,15 @@ impl Control {
             return Err(refused(&Reason::new(Code::KeyMalformed, "what was sent begins as an API key and is none")));
         };
         match self.key_checked(id, token, from.address).await? {
-            Ok((key, owner)) => {
+            Ok(found) => {
+                let (ApiKeyRow { key, .. }, owner) = &*found;
                 self.key_used(key.id, from.address);
                 Ok(Caller {
                     subject: Subject::Key { key: key.id, user: owner.id, owner: owner.name.clone() },
                     actor: format!("key:{}/{}", owner.name, key.name),
                     origin: from.origin,
                     address: from.address,
-                    scopes: Some(key.scopes),
+                    scopes: Some(key.scopes.clone()),
                     why: from.why.clone(),
                 })
             }
@@ -238,14 +239,29 @@ impl Control {
         id: Uuid,
         token: &str,
         address: Option<IpAddr>,
-    ) -> Result<Result<(ApiKey, User), Reason>, OpError> {
+    ) -> Result<Result<Arc<(ApiKeyRow, User)>, Reason>, OpError> {
         let refusal = |code, message: String| Ok(Err(Reason::new(code, message)));
         let unknown = || refusal(Code::KeyUnknown, format!("there is no such key {id}"));
-        let Some(row) = self.store().api_key(id).await? else { return unknown() };
+        let (keys, generation) = (&self.inner.authn.keys, self.store().credential_generation());
+        let known = keys.find(&id, generation);
+        let found = match &known {
+            Some(known) => Arc::clone(known),
+            None => {
+                let Some(row) = self.store().api_key(id).await? else { return unknown() };
+                let owner = self.store().user(row.key.user).await?;
+                let Some(owner) = owner else { return unknown() };
+                Arc::new((row, owner))
+            }
+        };
+        let (row, owner) = &*found;
         if verify_slices_are_equal(&row.hash, &hash(token)).is_err() {
             return unknown();
         }
-        let key = row.key;
+        // Whoever makes secrets up takes no place in it.
+        if known.is_none() {
+            keys.keep(id, Arc::clone(&found), generation);
+        }
+        let key = &row.key;
         if let Some(at) = key.revoked_at {
             return refusal(Code::KeyRevoked, format!("key {id} was revoked at {at}"));
         }
@@ -258,10 +274,10 @@ impl Control {
             let from = address.map_or_else(|| "the host's socket".to_owned(), |address| address.to_string());
             return refusal(Code::KeyAddress, format!("key {id} may not be used from {from}"));
         }
-        match self.store().user(key.user).await? {
-            Some(owner) if !owner.disabled => Ok(Ok((key, owner))),
-            _ => refusal(Code::KeyRevoked, format!("the owner of key {id} may no longer log in")),
+        if owner.disabled {
+            return refusal(Code::KeyRevoked, format!("the owner of key {id} may no longer log in"));
         }
+        Ok(Ok(found))
     }
 
     /// Notes a use, at most once a minute, so that asking something stays as cheap as reading.
@@ -401,9 +417,11 @@ fn refused(reason: &Reason) -> OpError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::control::silent;
 
     #[test]
     fn a_new_key_reads_as_documented_and_no_two_are_alike() {
@@ -415,6 +433,35 @@ mod tests {
         assert!(form.is_match(&one), "{}", one.len());
         assert_eq!(parsed(&one), Some(id));
         assert_eq!(hash(&one), hash_of_one);
+    }
+
+    #[tokio::test]
+    async fn a_key_ends_although_who_revoked_it_did_not_wait_for_the_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = silent::control(dir.path()).await;
+        let owner = silent::known(&control, "alice").await;
+        let wanted = NewKey {
+            name: "ci".to_owned(),
+            scopes: BTreeSet::from([Permission::VmRead]),
+            addresses: Vec::new(),
+            lasts: None,
+        };
+        let shown = control.key_create(&Caller::system(), owner, wanted).await.unwrap();
+        let from = Origin { origin: "tls", address: None, agent: None, why: None };
+        control.key_caller(&shown.token, &from).await.unwrap();
+        let mut events = control.store().events();
+        events.borrow_and_update();
+        let id = shown.key.id;
+        let change = Change::Credential(Box::new(CredentialChange::KeyRevoked(id, control.now())));
+        let deed = Deed::done("key.revoke", object(id), "key.revoked", serde_json::json!({}));
+        let asked = control.record_credential(&Caller::system(), deed, vec![change]).now_or_never();
+        assert!(asked.is_none(), "it was answered at once, so that nobody could go away");
+        events.changed().await.unwrap();
+        let error = control.key_caller(&shown.token, &from).await.unwrap_err();
+        assert!(
+            matches!(&error, OpError::Unauthenticated(reason) if reason.code == Code::KeyRevoked.into()),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,8 +1,6 @@
-//! Tokens in, sessions out: what is kept of a token is its hash, and what is remembered between requests is forgotten
-//! with every change to users and sessions.
+//! Tokens in, sessions out: what is kept of a token is its hash.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -18,8 +16,8 @@ use zeroize::Zeroizing;
 use super::{Identified, Origin, invalid, user_caller};
 use crate::control::{Caller, Control, Deed, OpError};
 use crate::store::{Hidden, Session, SessionKind, TokenHash, Touch, User, UserChange};
+use crate::types::Secret;
 use crate::types::access::Subject;
-use crate::types::{Secret, limits};
 
 /// How the tokens of sessions begin, so that whoever finds one knows what it is.
 pub(super) const PREFIX: &str = "dvs_";
@@ -67,47 +65,12 @@ pub(super) fn csrf(token: &Secret) -> Secret {
     Secret::new(URL_SAFE_NO_PAD.encode(hmac::sign(&key, b"debvisor csrf token")))
 }
 
-/// Sessions that were asked for lately.
-#[derive(Default)]
-pub(super) struct Cache(Mutex<Remembered>);
-
-#[derive(Default)]
-struct Remembered {
-    /// Grows with every change: what was read before one is not kept after it.
-    epoch: u64,
-    sessions: HashMap<TokenHash, Entry>,
-}
-
+/// What is remembered of a session.
 #[derive(Clone)]
-struct Entry {
+pub(super) struct Entry {
     session: Arc<(Session, User)>,
     used_at: Timestamp,
     told_at: Timestamp,
-}
-
-impl Cache {
-    /// Everything is read anew from now on.
-    pub(super) fn forget(&self) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.epoch += 1;
-        remembered.sessions.clear();
-    }
-
-    fn find(&self, hash: &TokenHash) -> (u64, Option<Entry>) {
-        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (remembered.epoch, remembered.sessions.get(hash).cloned())
-    }
-
-    fn keep(&self, epoch: u64, hash: TokenHash, entry: Entry) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.epoch != epoch {
-            return;
-        }
-        if remembered.sessions.len() >= limits::SESSIONS_REMEMBERED {
-            remembered.sessions.clear();
-        }
-        remembered.sessions.insert(hash, entry);
-    }
 }
 
 impl Control {
@@ -122,9 +85,8 @@ impl Control {
             return Err(invalid());
         }
         let hash = hash(token);
-        let cache = &self.inner.authn.sessions;
-        let (epoch, found) = cache.find(&hash);
-        let mut entry = match found {
+        let (sessions, generation) = (&self.inner.authn.sessions, self.store().credential_generation());
+        let mut entry = match sessions.find(&hash, generation) {
             Some(entry) => entry,
             None => {
                 let (session, user) = self.store().session_by_token(&hash).await?.ok_or_else(invalid)?;
@@ -150,7 +112,7 @@ impl Control {
             self.store().touch(Touch::Session(session.id, now));
             entry.told_at = now;
         }
-        cache.keep(epoch, hash, entry);
+        sessions.keep(hash, entry, generation);
         Ok(identified)
     }
 
@@ -231,44 +193,5 @@ mod tests {
         assert_ne!(csrf(&one).reveal(), csrf(&two).reveal());
         assert!(!csrf(&one).reveal().contains(&one.reveal()[PREFIX.len()..]));
         assert!(!format!("{one:?} {kept:?}").contains(&one.reveal()[PREFIX.len()..]));
-    }
-
-    #[test]
-    fn what_was_read_before_a_change_is_not_remembered_after_it() {
-        let cache = Cache::default();
-        let (_, kept) = token().unwrap();
-        let (epoch, found) = cache.find(&kept.0);
-        assert!(found.is_none());
-        cache.forget();
-        let at = Timestamp::from_second(1_790_000_000).unwrap();
-        let user = User {
-            id: Uuid::nil(),
-            name: "a".to_owned(),
-            role: None,
-            has_password: true,
-            must_change: false,
-            disabled: false,
-            totp: false,
-            generation: 1,
-            created_at: at,
-            created_by: "uid:0".to_owned(),
-            login_at: None,
-        };
-        let session = Session {
-            id: Uuid::nil(),
-            user: Uuid::nil(),
-            kind: SessionKind::Token,
-            method: "password".to_owned(),
-            address: None,
-            agent: None,
-            created_at: at,
-            used_at: at,
-            expires_at: at,
-        };
-        let entry = Entry { session: Arc::new((session, user)), used_at: at, told_at: at };
-        cache.keep(epoch, kept.0, entry.clone());
-        assert!(cache.find(&kept.0).1.is_none());
-        cache.keep(epoch + 1, kept.0, entry);
-        assert!(cache.find(&kept.0).1.is_some());
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::grants::Circumstances;
 use super::role::{BUILT_IN, SHARED};
 use super::*;
-use crate::control::silent;
+use crate::control::silent::{self, known};
 use crate::store::{AccessRows, Quota, Role, UserRole};
 use crate::types::grant::Conditions;
 
@@ -242,16 +242,6 @@ fn as_user(id: Uuid) -> Caller {
         scopes: None,
         why: None,
     }
-}
-
-async fn known(control: &Control, name: &str) -> Uuid {
-    use crate::store::{Change, UserChange};
-    let id = Uuid::now_v7();
-    let user = silent::user(id, name);
-    let change = Change::User(Box::new(UserChange::Created(Box::new(user), None)));
-    let deed = Deed::done("test", "test".to_owned(), "test", serde_json::json!({}));
-    control.record(&Caller::system(), deed, vec![change]).await.unwrap();
-    id
 }
 
 async fn give(control: &Control, by: &Caller, to: &str, role: &str, scope: &str) -> Result<Grant, OpError> {
