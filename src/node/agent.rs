@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ struct Inner<H> {
     images: ImageStore,
     facts: NodeFacts,
     clock: Clock,
-    machines: Mutex<HashMap<VmId, Arc<Machine>>>,
+    machines: Machines,
     /// Rules are taken one after the other, with the marks that they leave in the store.
     ruling: Mutex<()>,
     alarms: mpsc::Sender<Alarm>,
@@ -68,6 +68,39 @@ struct Inner<H> {
 struct Machine {
     turn: tokio::sync::Mutex<()>,
     servers: Mutex<HashMap<String, BlockServer>>,
+}
+
+/// What is held of which machine: of those that are up, and of those that somebody is at work on.
+#[derive(Debug, Default)]
+struct Machines(Mutex<HashMap<VmId, Arc<Machine>>>);
+
+impl Machines {
+    fn held(&self) -> MutexGuard<'_, HashMap<VmId, Arc<Machine>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held for this machine, from now on where nothing was.
+    fn of(&self, vm: VmId) -> Arc<Machine> {
+        Arc::clone(self.held().entry(vm).or_default())
+    }
+
+    /// The machine that this block server is for.
+    fn served_at(&self, socket: &Path) -> Option<VmId> {
+        let serves = |machine: &Machine| machine.servers().values().any(|server| server.socket() == socket);
+        self.held().iter().find(|(_, machine)| serves(machine)).map(|(vm, _)| *vm)
+    }
+
+    /// Somebody is done with it. It is held no longer where nothing is served and nobody else is at work: two who
+    /// hold it have one turn, and one who comes later begins anew.
+    fn let_go(&self, vm: VmId, machine: Arc<Machine>) {
+        let mut held = self.held();
+        // While the list is locked: of two who are done at once, one is the last.
+        drop(machine);
+        let is_idle = |machine: &Arc<Machine>| Arc::strong_count(machine) == 1 && machine.servers().is_empty();
+        if held.get(&vm).is_some_and(is_idle) {
+            held.remove(&vm);
+        }
+    }
 }
 
 /// What comes out of a step that was not taken.
@@ -109,7 +142,7 @@ impl<H: Hypervisor> Agent<H> {
             images,
             facts,
             clock,
-            machines: Mutex::default(),
+            machines: Machines::default(),
             ruling: Mutex::default(),
             alarms,
             news,
@@ -145,8 +178,8 @@ impl<H: Hypervisor> Agent<H> {
 
     /// Takes a step.
     pub async fn act(&self, order: Order) -> Ended {
-        let machine = self.machine(order.vm);
-        let _turn = machine.turn.lock().await;
+        let machine = self.inner.machines.of(order.vm);
+        let turn = machine.turn.lock().await;
         let mut passage = None;
         let taken = self.take(&order, &machine, &mut passage).await;
         let outcome = match taken {
@@ -158,6 +191,8 @@ impl<H: Hypervisor> Agent<H> {
         if !is_up(observed.power) {
             machine.servers().clear();
         }
+        drop(turn);
+        self.inner.machines.let_go(order.vm, machine);
         Ended { outcome, observed, passage }
     }
 
@@ -436,7 +471,7 @@ impl<H: Hypervisor> Agent<H> {
 
     /// Serves the disks of a machine that was found running, where it looks for them.
     async fn serve_again(&self, seen: &hypervisor::Observed) {
-        let machine = self.machine(seen.vm);
+        let machine = self.inner.machines.of(seen.vm);
         for artifact in seen.artifacts.iter().filter(|artifact| artifact.kind.is_block_device()) {
             let digest = artifact.digest.clone();
             let record = self.blocking(move |inner| inner.images.record(&digest)).await;
@@ -476,7 +511,7 @@ impl<H: Hypervisor> Agent<H> {
     }
 
     async fn happened(&self, event: hypervisor::MachineEvent) {
-        let machine = self.machine(event.vm);
+        let machine = self.inner.machines.of(event.vm);
         let mut observed = self.look_at(event.vm).await;
         if let EventKind::BlockIoError { slot, operation, reason } = &event.kind {
             observed.note = Some(format!("{slot}: {operation} failed: {reason}"));
@@ -487,6 +522,7 @@ impl<H: Hypervisor> Agent<H> {
         {
             machine.servers().clear();
         }
+        self.inner.machines.let_go(event.vm, machine);
         let _ = self.inner.news.send(News::Seen { vm: event.vm, observed }).await;
     }
 
@@ -497,7 +533,7 @@ impl<H: Hypervisor> Agent<H> {
                 Some(alarm) = alarms.recv() => alarm,
                 _ = stop.changed() => return,
             };
-            let vm = self.served_at(&alarm.socket);
+            let vm = self.inner.machines.served_at(&alarm.socket);
             let message = format!("block {} at byte {}: {}", alarm.block, alarm.offset, alarm.reason.message);
             let news = if alarm.reason.code.known() == Some(Code::ImageChanged) {
                 News::Altered { digest: alarm.digest, vm, message }
@@ -509,14 +545,6 @@ impl<H: Hypervisor> Agent<H> {
             };
             let _ = self.inner.news.send(news).await;
         }
-    }
-
-    fn served_at(&self, socket: &Path) -> Option<VmId> {
-        let machines = self.inner.machines.lock().unwrap_or_else(PoisonError::into_inner);
-        machines
-            .iter()
-            .find(|(_, machine)| machine.servers().values().any(|server| server.socket() == socket))
-            .map(|(vm, _)| *vm)
     }
 
     async fn look_at(&self, vm: VmId) -> Observed {
@@ -532,10 +560,10 @@ impl<H: Hypervisor> Agent<H> {
     }
 
     async fn observed(&self, seen: hypervisor::Observed) -> Observed {
-        let machine = self.machine(seen.vm);
         let up = is_up(seen.power);
         let isolated = up && self.isolation(seen.vm).await.is_some_and(|mark| mark.exists());
         let snapshots = self.inner.hypervisor.snapshot_list(seen.vm).await.unwrap_or_default();
+        let machine = self.inner.machines.of(seen.vm);
         let servers = machine.servers();
         let slots = seen.artifacts.into_iter().map(|artifact| Slot {
             tier: servers.get(&artifact.slot).map(BlockServer::tier),
@@ -544,6 +572,9 @@ impl<H: Hypervisor> Agent<H> {
             kind: artifact.kind,
             digest: artifact.digest,
         });
+        let slots = if up { slots.collect() } else { Vec::new() };
+        drop(servers);
+        self.inner.machines.let_go(seen.vm, machine);
         let note = match &seen.exit {
             Some(Exit::Died { detail }) if !up => Some(detail.clone()),
             _ => None,
@@ -554,7 +585,7 @@ impl<H: Hypervisor> Agent<H> {
             saved: !up && matches!(seen.exit, Some(Exit::Saved)),
             awaits_reset: up && seen.waiting == Some(Waiting::Reset),
             accelerator: seen.accelerator.filter(|_| up).map(|choice| choice.accelerator),
-            slots: if up { slots.collect() } else { Vec::new() },
+            slots,
             snapshots: snapshots.iter().map(|snapshot| snapshot.name.to_string()).collect(),
             pid: seen.pid.filter(|_| up),
             note,
@@ -576,11 +607,6 @@ impl<H: Hypervisor> Agent<H> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn machine(&self, vm: VmId) -> Arc<Machine> {
-        let mut machines = self.inner.machines.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(machines.entry(vm).or_default())
     }
 
     /// Runs what blocks on a thread of its own.
@@ -736,7 +762,7 @@ impl<H> Inner<H> {
 }
 
 impl Machine {
-    fn servers(&self) -> std::sync::MutexGuard<'_, HashMap<String, BlockServer>> {
+    fn servers(&self) -> MutexGuard<'_, HashMap<String, BlockServer>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -783,4 +809,23 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_held_as_long_as_somebody_is_at_work_and_has_one_turn_meanwhile() {
+        let machines = Machines::default();
+        let vm = VmId::new(Uuid::from_u128(1));
+        let (one, other) = (machines.of(vm), machines.of(vm));
+        let turn = one.turn.try_lock().unwrap();
+        assert!(other.turn.try_lock().is_err());
+        drop(turn);
+        machines.let_go(vm, one);
+        assert!(Arc::ptr_eq(&other, &machines.of(vm)), "the other one is still at work");
+        machines.let_go(vm, other);
+        assert!(machines.held().is_empty());
+    }
 }

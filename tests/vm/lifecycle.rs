@@ -94,6 +94,9 @@ async fn a_machine_boots_what_it_was_permitted_and_is_driven() {
     driver.forget(vm).await.unwrap();
     assert!(driver.observe().await.unwrap().is_empty());
     assert!(!host.folder(vm).exists());
+    // Nothing is held of one that is gone, nor of one that never was.
+    driver.forget(new_vm()).await.unwrap();
+    assert!(driver.inner.machines.lock().unwrap().is_empty());
 }
 
 /// Another user, no rights, a filter of system calls, no core dump.

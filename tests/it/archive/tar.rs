@@ -256,6 +256,8 @@ fn what_two_readers_would_read_differently_is_refused() {
         ("a file whose name is a directory's", vec![file("a/")]),
         ("an extension without magic", vec![old(long(b'L', "b\0")), file("a")]),
         ("an unknown magic", vec![file("a").field(257, b"ustarxx\0")]),
+        ("an unknown version", vec![file("a").field(257, b"ustar\x0015")]),
+        ("no version", vec![Member::new(b'x', "pax", b"9 path=b\n").field(257, b"ustar\0\0\0"), file("a")]),
         ("a size of no digits", vec![Member::new(b'5', "d", b"").field(124, &[0; 12])]),
         ("a size of spaces", vec![Member::new(b'5', "d", b"").field(124, &[b' '; 12])]),
         ("a size behind a NUL", vec![Member::new(b'5', "d", b"").field(124, b"\x000000000000")]),

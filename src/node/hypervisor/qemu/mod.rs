@@ -434,16 +434,16 @@ impl Hypervisor for Qemu {
         let machine = self.inner.machine(vm);
         let _work = machine.work().await;
         let folder = self.inner.folder(vm);
-        if !folder.there() {
-            return Ok(());
+        if folder.there() {
+            let failed = |error| HypervisorError::failed("forget", vm, error);
+            let Some(_lock) = machine.lock_soon(&self.inner).await? else {
+                return Err(HypervisorError::refused(Code::MachineState, format!("machine {vm} runs; stop it first")));
+            };
+            machine.settle(&self.inner, None).await;
+            folder.remove().map_err(failed)?;
+            machine.forget();
         }
-        let failed = |error| HypervisorError::failed("forget", vm, error);
-        let Some(_lock) = machine.lock_soon(&self.inner).await? else {
-            return Err(HypervisorError::refused(Code::MachineState, format!("machine {vm} runs; stop it first")));
-        };
-        machine.settle(&self.inner, None).await;
-        folder.remove().map_err(failed)?;
-        machine.forget();
+        // Of one that never ran as well: asking for it made an entry.
         self.inner.machines.lock().unwrap_or_else(PoisonError::into_inner).remove(&vm);
         Ok(())
     }

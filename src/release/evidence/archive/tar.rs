@@ -213,7 +213,8 @@ impl Block {
             [b'u', b's', b't', b'a', b'r', 0, ..] if self.field(STAR_MAGIC) == b"tar\0" => {
                 Err(malformed("star's own headers cut names at another place: their readers disagree"))
             }
-            [b'u', b's', b't', b'a', b'r', 0, ..] => Ok(Dialect::Ustar),
+            [b'u', b's', b't', b'a', b'r', 0, b'0', b'0'] => Ok(Dialect::Ustar),
+            // Of another version too: readers take the prefix and the extensions of such a header, or pass them over.
             [b'u', b's', b't', b'a', b'r', ..] => Err(malformed("a header's magic is of no known dialect")),
             _ => Ok(Dialect::Version7),
         }
