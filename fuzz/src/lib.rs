@@ -32,8 +32,17 @@ fn tar_names(reader: impl Read) -> Vec<String> {
     entries
         .map(|entry| entry.expect("another reader reads it"))
         .filter(|entry| !entry.header().entry_type().is_pax_global_extensions())
-        .map(|entry| String::from_utf8(entry.path_bytes().into_owned()).expect("names are UTF-8"))
+        .map(|mut entry| {
+            // Where GNU's sparse files have a placeholder for a name, the name stands beside it.
+            let name = sparse_name(&mut entry).unwrap_or_else(|| entry.path_bytes().into_owned());
+            String::from_utf8(name).expect("names are UTF-8")
+        })
         .collect()
+}
+
+fn sparse_name(entry: &mut tar::Entry<'_, impl Read>) -> Option<Vec<u8>> {
+    let mut records = entry.pax_extensions().ok()??.filter_map(Result::ok);
+    records.find(|record| record.key_bytes() == b"GNU.sparse.name").map(|record| record.value_bytes().to_vec())
 }
 
 fn zip_names(bytes: &[u8]) -> Vec<String> {

@@ -258,6 +258,16 @@ fn what_two_readers_would_read_differently_is_refused() {
         ("an unknown magic", vec![file("a").field(257, b"ustarxx\0")]),
         ("an unknown version", vec![file("a").field(257, b"ustar\x0015")]),
         ("no version", vec![Member::new(b'x', "pax", b"9 path=b\n").field(257, b"ustar\0\0\0"), file("a")]),
+        (
+            "a global header in between",
+            vec![pax(&[("path", "b")]), pax(&[("comment", "c")]).field(156, b"g"), file("a")],
+        ),
+        ("a sparse link", vec![sparse_records("s", "0"), Member::symbolic_link("l", "d")]),
+        ("a sparse file of both dialects", vec![sparse_records("s", "0"), Member::new(b'S', "s", b"").gnu()]),
+        ("a record in a value", vec![pax(&[("comment", "x\n11 path=bc"), ("path", "b")]), file("a")]),
+        ("a name of two lines", vec![pax(&[("path", "b\nc")]), file("a")]),
+        ("a name behind an empty line", vec![pax(&[("comment", "x\n"), ("path", "b")]), file("a")]),
+        ("a size behind lines", vec![pax(&[("comment", "x\ny"), ("size", "7")]), file("a").size(0)]),
         ("a size of no digits", vec![Member::new(b'5', "d", b"").field(124, &[0; 12])]),
         ("a size of spaces", vec![Member::new(b'5', "d", b"").field(124, &[b' '; 12])]),
         ("a size behind a NUL", vec![Member::new(b'5', "d", b"").field(124, b"\x000000000000")]),
@@ -271,6 +281,13 @@ fn what_two_readers_would_read_differently_is_refused() {
     for (what, members) in malformed {
         assert_eq!(refused(&tar(&members)), [Code::ArchiveMalformed], "{what}");
     }
+    let mut checksum = tar(&[file("a")]);
+    allowed(&checksum);
+    let sum = u16::from_str_radix(str::from_utf8(&checksum[148..154]).unwrap(), 8).unwrap().to_be_bytes();
+    checksum[148..156].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, sum[0], sum[1]]);
+    assert_eq!(refused(&checksum), [Code::ArchiveMalformed]);
+    // Lines in a value beside which every reader finds the same.
+    allowed(&tar(&[pax(&[("SCHILY.xattr.user.x", "a\nb"), ("path", "b")]), file("a")]));
 }
 
 #[test]
@@ -315,9 +332,17 @@ fn sparse(map: &str, data: &[u8], real: &str) -> Vec<u8> {
     let mut content = map.as_bytes().to_vec();
     content.resize(content.len().next_multiple_of(512), 0);
     content.extend_from_slice(data);
-    let records =
-        [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "s"), ("GNU.sparse.realsize", real)];
-    tar(&[Member::pax(&records), Member::file("GNUSparseFile.0/s", &content)])
+    tar(&[sparse_records("s", real), Member::file("GNUSparseFile.0/s", &content)])
+}
+
+/// The header of such a file.
+fn sparse_records(name: &str, real: &str) -> Member {
+    Member::pax(&[
+        ("GNU.sparse.major", "1"),
+        ("GNU.sparse.minor", "0"),
+        ("GNU.sparse.name", name),
+        ("GNU.sparse.realsize", real),
+    ])
 }
 
 #[test]
@@ -332,20 +357,13 @@ fn sparse_members_count_with_their_holes() {
         ("a run past the end", "1\n8\n3\n", b"abc", "10"),
         ("runs that overlap", "2\n0\n2\n1\n1\n", b"abc", "10"),
         ("runs past every file", "2\n18446744073709551615\n1\n0\n2\n", b"abc", "10"),
+        ("runs that share a block", "2\n0\n3\n10\n3\n", b"abcdef", "13"),
         ("no number", "one\n", b"abc", "10"),
         ("no end", "99999\n0\n1\n", b"a", "10"),
     ] {
         assert_eq!(refused(&sparse(map, data, real)), [Code::ArchiveMalformed], "{what}");
     }
-    let named = |name: &str| {
-        let records = [
-            ("GNU.sparse.major", "1"),
-            ("GNU.sparse.minor", "0"),
-            ("GNU.sparse.name", name),
-            ("GNU.sparse.realsize", "0"),
-        ];
-        tar(&[Member::pax(&records), Member::file("sound", b"0\n")])
-    };
+    let named = |name: &str| tar(&[sparse_records(name, "0"), Member::file("sound", b"0\n")]);
     assert_eq!(refused(&named("../evil")), [Code::ArchiveEscape], "the name stands at a third place");
     let obsolete = tar(&[Member::pax(&[("GNU.sparse.size", "99"), ("GNU.sparse.offset", "0")]), file("a")]);
     assert_eq!(refused(&obsolete), [Code::ArchiveMalformed]);
@@ -370,6 +388,8 @@ fn sparse_members_in_headers_count_with_their_holes() {
     assert_eq!(refused(&header(4999, 3, 5000)), [Code::ArchiveMalformed]);
     // What stands behind the map's end, readers disagree about.
     assert_eq!(refused(&ending(4096, 3, 4999, 5000)), [Code::ArchiveMalformed]);
+    let continued = Member::new(b'S', "s", b"").gnu().field(482, b"2").field(483, &number(0));
+    assert_eq!(refused(&tar(&[continued])), [Code::ArchiveMalformed]);
     let ustar = tar(&[Member::new(b'S', "s", b"abc")]);
     assert_eq!(refused(&ustar), [Code::ArchiveMalformed]);
 }

@@ -125,11 +125,14 @@ fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, sink: &mu
     sink.member(name, member, rights)?;
     if member != Member::File {
         // Some readers skip this content and some read on in it.
-        return if size == 0 { Ok(()) } else { Err(malformed("a member that is no file has content")) };
+        let has_content = size != 0 || pending.pax.is_sparse;
+        return if has_content { Err(malformed("a member that is no file has content")) } else { Ok(()) };
     }
 
     let mut left = size;
-    let apparent = if kind == b'S' {
+    let apparent = if kind == b'S' && pending.pax.is_sparse {
+        return Err(malformed("a sparse member is described by GNU and by pax"));
+    } else if kind == b'S' {
         sparse_header(block, dialect, reader, size)?
     } else if pending.pax.is_sparse {
         let (map_bytes, real) = sparse_map(reader, size, pending.pax.real_size)?;
@@ -204,7 +207,8 @@ impl Block {
         let sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
         let spaces = CHECKSUM.len() as u64 * u64::from(b' ');
         let actual = sum(&self.0) - sum(self.field(CHECKSUM)) + spaces;
-        self.number(CHECKSUM).is_ok_and(|expected| expected == actual)
+        // Of digits: in base 256 it is a checksum for some readers alone.
+        self.byte(CHECKSUM.start).is_ascii() && self.number(CHECKSUM).is_ok_and(|expected| expected == actual)
     }
 
     fn dialect(&self) -> Result<Dialect, Stop> {
@@ -273,6 +277,10 @@ impl Pending {
 
     fn take(&mut self, kind: u8, content: &[u8]) -> Result<(), Stop> {
         let is_first = match kind {
+            // Some readers take what came before for a description of this header, and some keep it.
+            b'g' if !self.is_empty() => {
+                return Err(malformed("a global header stands between a member and what describes it"));
+            }
             b'g' => return Pax::read(content)?.must_be_harmless_everywhere(),
             b'x' => {
                 let is_first = !self.has_pax;
@@ -308,11 +316,13 @@ impl Pax {
     /// Reads `LENGTH KEY=VALUE\n` records. A key that we read and that stands twice is refused: the last one counts
     /// for POSIX, and not for everybody.
     fn read(mut content: &[u8]) -> Result<Self, Stop> {
+        let (whole, mut has_lines) = (content, false);
         let mut pax = Self::default();
         let (mut major, mut minor) = (None, None);
         while !content.is_empty() {
             let (key, value, rest) = record(content).ok_or_else(|| malformed("a pax record is malformed"))?;
             content = rest;
+            has_lines |= value.contains(&b'\n');
             let is_new = match key {
                 b"path" => pax.path.replace(value.to_vec()).is_none(),
                 b"linkpath" => pax.link_path.replace(value.to_vec()).is_none(),
@@ -338,6 +348,9 @@ impl Pax {
             if !is_new {
                 return Err(malformed(format!("the pax record `{}` stands twice", key.escape_ascii())));
             }
+        }
+        if has_lines && !reads_alike_by_lines(whole) {
+            return Err(malformed("a pax record's value has lines that some readers take for records"));
         }
         pax.is_sparse = match (major, minor) {
             (None, None) if pax.sparse_name.is_none() => false,
@@ -380,6 +393,24 @@ fn record(content: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (!key.is_empty()).then_some((key, value.get(1..)?, rest))
 }
 
+/// Whether readers that end a record where a line ends find the same names and sizes, as the `tar` crate does: there, an
+/// empty line ends the header, and no size counts behind a line that is no record.
+fn reads_alike_by_lines(content: &[u8]) -> bool {
+    let counts = |key: &[u8]| matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.");
+    let by_length = std::iter::successors(record(content), |(.., rest)| record(rest));
+    let by_length = by_length.map(|(key, value, _)| (key, value)).filter(|(key, _)| counts(key));
+    let mut is_broken = false;
+    let lines = content.split_inclusive(|byte| *byte == b'\n').take_while(|line| *line != b"\n");
+    let by_lines = lines.filter_map(|line| match record(line) {
+        Some((key, value, [])) => (counts(key) && !(is_broken && key == b"size")).then_some((key, value)),
+        _ => {
+            is_broken = true;
+            None
+        }
+    });
+    by_lines.eq(by_length)
+}
+
 fn decimal(text: &[u8]) -> Result<u64, Stop> {
     let wrong = || malformed("a pax record has a number that is none");
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
@@ -399,6 +430,10 @@ impl Runs {
     fn add(&mut self, offset: u64, length: u64) -> Result<(), Stop> {
         if offset < self.end {
             return Err(malformed("a sparse member's runs overlap"));
+        }
+        // For some readers every run begins in a block of its own, for others behind the one before.
+        if length != 0 && !self.stored.is_multiple_of(BLOCK_BYTES as u64) {
+            return Err(malformed("a sparse member's runs share a block"));
         }
         let too_large = || malformed("a sparse member is larger than any file");
         self.end = offset.checked_add(length).ok_or_else(too_large)?;
@@ -422,7 +457,7 @@ fn sparse_header(block: &Block, dialect: Dialect, reader: &mut impl Read, size: 
     }
     let mut runs = Runs::default();
     header_runs(block.field(SPARSE), &mut runs)?;
-    let mut is_extended = block.byte(IS_EXTENDED) != 0;
+    let mut is_extended = is_extended_by(block.byte(IS_EXTENDED))?;
     let mut blocks = 0_u64;
     while is_extended {
         blocks += 1;
@@ -431,7 +466,7 @@ fn sparse_header(block: &Block, dialect: Dialect, reader: &mut impl Read, size: 
             return Err(malformed("a sparse member's map has no end"));
         }
         header_runs(extension.field(EXTENSION_SPARSE), &mut runs)?;
-        is_extended = extension.byte(EXTENSION_IS_EXTENDED) != 0;
+        is_extended = is_extended_by(extension.byte(EXTENSION_IS_EXTENDED))?;
     }
     let (end, real) = (runs.end, block.number(REAL_SIZE)?);
     // GNU tar ends every map where the file ends, with an empty run behind a last hole. Some readers insist on it.
@@ -439,6 +474,15 @@ fn sparse_header(block: &Block, dialect: Dialect, reader: &mut impl Read, size: 
         return Err(malformed("a sparse member's map does not end where the file does"));
     }
     runs.finish(size, real)
+}
+
+/// Whether a map goes on in one more block. Readers disagree about every other value.
+fn is_extended_by(flag: u8) -> Result<bool, Stop> {
+    match flag {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(malformed("a sparse member's map goes on for some readers alone")),
+    }
 }
 
 fn header_runs(fields: &[u8], runs: &mut Runs) -> Result<(), Stop> {
