@@ -158,6 +158,8 @@ pub const SBOM_RPM_DATABASE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 pub const SBOM_RPM_HEADER_BYTES: u64 = 64 * 1024 * 1024;
 /// Components of a bill of materials that is made.
 pub const SBOM_COMPONENTS: usize = 500_000;
+/// The version of a component of a bill of materials that is made; CycloneDX has no room for a longer one.
+pub const SBOM_VERSION_CHARS: usize = 1_024;
 /// Dependencies and containments of a bill of materials that is made.
 pub const SBOM_EDGES: usize = 5_000_000;
 /// Disks of one machine: so many slots are wired when it starts.

@@ -14,7 +14,7 @@ use regex::Regex;
 use sha2::Digest as _;
 
 use crate::release::artifact::Artifact;
-use crate::release::evidence::sbom::model::{Component, ComponentKind, Hash, Metadata, Party, Sbom, Tool};
+use crate::release::evidence::sbom::model::{Component, ComponentKind, Hash, LOCATION, Metadata, Party, Sbom, Tool};
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
 pub mod binary;
@@ -279,9 +279,26 @@ pub fn assemble(found: Found, mut subject: Component, options: &Options) -> Resu
     sbom.name = Some(subject.name.clone());
     sbom.described = vec![subject];
     sbom.components = components.into_values().collect();
+    let too_long: Vec<Reason> = sbom.all().filter_map(too_long).take(limits::REASONS_PER_FILE).collect();
+    if !too_long.is_empty() {
+        return Err(too_long);
+    }
     sbom.sort();
     sbom.serial = Some(serial(&sbom));
     Ok(sbom)
+}
+
+/// A version for which a document has no room; by whom it is written decides how long it is.
+fn too_long(component: &Component) -> Option<Reason> {
+    let version = component.version.as_ref()?;
+    version.chars().nth(limits::SBOM_VERSION_CHARS)?;
+    let message = format!("a version has more than {} characters", limits::SBOM_VERSION_CHARS);
+    let reason = Reason::new(Code::InputTooLarge, message);
+    let place = component.properties.iter().find(|property| property.name == LOCATION);
+    Some(match place {
+        Some(place) => reason.location(place.value.clone()),
+        None => reason.location(component.id.clone()),
+    })
 }
 
 fn metadata(options: &Options) -> Metadata {

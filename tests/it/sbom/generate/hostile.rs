@@ -7,6 +7,7 @@ use debvisor::release::collect::sbom::tree::InMemory;
 use debvisor::release::collect::sbom::{Options, Scan, View, describe};
 use debvisor::release::evidence::sbom;
 use debvisor::release::evidence::sbom::model::{Component, ComponentKind};
+use debvisor::types::{Code, limits};
 use proptest::prelude::*;
 
 use super::Sources;
@@ -167,6 +168,17 @@ fn a_file_that_is_not_what_its_name_says_is_a_reason_and_can_be_left_out_by_name
         let bill = sources.bill(&["--exclude", "deep"]);
         assert_eq!(bill.components().len(), 1, "{name}");
     }
+}
+
+#[test]
+fn a_version_that_no_document_has_room_for_is_a_reason() {
+    let metadata = |length: usize| format!("Metadata-Version: 2.1\nName: a\nVersion: {}\n", "1".repeat(length));
+    let name = "a.dist-info/METADATA";
+    assert_eq!(exercise(name, metadata(limits::SBOM_VERSION_CHARS).as_bytes()).unwrap(), 1);
+    let reasons = exercise(name, metadata(limits::SBOM_VERSION_CHARS + 1).as_bytes()).unwrap_err();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert_eq!(reasons[0].code.known(), Some(Code::InputTooLarge));
+    assert!(reasons[0].location.as_deref().unwrap().ends_with("METADATA"), "{reasons:?}");
 }
 
 #[test]
