@@ -315,6 +315,39 @@ pub(super) fn hash_failed(error: HashError) -> OpError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::silent;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whether_a_name_is_known_is_not_told_by_what_is_computed_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = silent::control(dir.path()).await;
+        silent::known(&control, "alice").await;
+        let address = Some("192.0.2.7".parse().unwrap());
+        for name in ["alice", "nobody", "no name at all"] {
+            let attempt = Attempt {
+                user: name.to_owned(),
+                password: Secret::new("a guess of somebody".to_owned()),
+                code: None,
+                kind: SessionKind::Token,
+                before: None,
+            };
+            let hasher = &control.inner.authn.hasher;
+            let held = hasher.keep_strangers_waiting();
+            let asked = control.clone();
+            let from = Origin { origin: "tls", address, agent: None, why: None };
+            let login = tokio::spawn(async move { asked.login(&attempt, &from).await });
+            while hasher.strangers_waiting() == 0 {
+                assert!(!login.is_finished(), "{name} was refused without a hash");
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+            let refused = login.await.unwrap().unwrap_err();
+            assert!(
+                matches!(&refused, OpError::Unauthenticated(why) if why.code == Code::LoginRefused.into()),
+                "{name}"
+            );
+        }
+    }
 
     #[test]
     fn strangers_are_slowed_down_and_never_locked_out() {

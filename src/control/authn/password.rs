@@ -96,6 +96,21 @@ impl Hasher {
     }
 }
 
+#[cfg(test)]
+impl Hasher {
+    /// Takes every place at which a stranger's password is checked, until it is dropped.
+    pub(super) fn keep_strangers_waiting(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let permits = &self.strangers.permits;
+        let all = u32::try_from(permits.available_permits()).unwrap();
+        Arc::clone(permits).try_acquire_many_owned(all).unwrap()
+    }
+
+    /// How many strangers wait for such a place.
+    pub(super) fn strangers_waiting(&self) -> usize {
+        self.strangers.waiting.load(Ordering::Relaxed)
+    }
+}
+
 impl Queue {
     fn new(permits: usize) -> Self {
         Self { permits: Arc::new(Semaphore::new(permits)), waiting: Arc::default() }
@@ -259,7 +274,8 @@ mod tests {
     #[tokio::test]
     async fn who_has_no_password_has_none_that_is_right() {
         let hasher = Hasher::new().unwrap();
-        // The hash that stands for nobody is that of the empty password.
+        // The hash that stands for nobody is that of the empty password, and costs what others cost.
+        assert!(hasher.nobody.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert!(matches!(hasher.verify(Lane::Strangers, None, &secret("")).await.unwrap(), Verified::No));
     }
 
