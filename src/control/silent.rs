@@ -21,7 +21,7 @@ use crate::backup::write::Sources;
 use crate::release::admit::quarantine::Entry;
 use crate::release::attest::key::PrivateKey;
 use crate::release::attest::note::NoteSigner;
-use crate::store::{Change, Store, User, UserChange};
+use crate::store::{Change, Hidden, Store, User, UserChange};
 use crate::types::admission::{ImageAnswer, ImageQuestion};
 use crate::types::step::{
     Ended, EvidenceFile, ImageVerdict, NodeFacts, Observed, Order, Outcome, Passage, QuarantineAction, Step, Upload,
@@ -82,8 +82,13 @@ pub(crate) fn user(id: Uuid, name: &str) -> User {
 
 /// Such a one, known to this control plane.
 pub(crate) async fn known(control: &Control, name: &str) -> Uuid {
+    known_with(control, name, None).await
+}
+
+/// Such a one, with a password of this hash.
+pub(crate) async fn known_with(control: &Control, name: &str, hash: Option<Hidden<String>>) -> Uuid {
     let id = Uuid::now_v7();
-    let change = Change::User(Box::new(UserChange::Created(Box::new(user(id, name)), None)));
+    let change = Change::User(Box::new(UserChange::Created(Box::new(user(id, name)), hash)));
     let deed = Deed::done("test", "test".to_owned(), "test", serde_json::json!({}));
     control.record(&Caller::system(), deed, vec![change]).await.unwrap();
     id

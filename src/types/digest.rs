@@ -138,7 +138,7 @@ impl Digest {
 }
 
 /// Bytes of the longest digest.
-const LONGEST: usize = 64;
+const LONGEST: usize = DigestAlgorithm::Sha512.length_bytes();
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

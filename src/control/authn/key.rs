@@ -243,25 +243,20 @@ impl Control {
         let refusal = |code, message: String| Ok(Err(Reason::new(code, message)));
         let unknown = || refusal(Code::KeyUnknown, format!("there is no such key {id}"));
         let (keys, generation) = (&self.inner.authn.keys, self.store().credential_generation());
-        let known = keys.find(&id, generation);
-        let found = match &known {
-            Some(known) => Arc::clone(known),
+        let proves = |row: &ApiKeyRow| verify_slices_are_equal(&row.hash, &hash(token)).is_ok();
+        let found = match keys.find(&id, generation) {
+            Some(found) if proves(&found.0) => found,
+            Some(_) => return unknown(),
             None => {
-                let Some(row) = self.store().api_key(id).await? else { return unknown() };
-                let owner = self.store().user(row.key.user).await?;
-                let Some(owner) = owner else { return unknown() };
-                Arc::new((row, owner))
+                // Whoever makes secrets up has no owner looked up, and nothing remembered.
+                let Some(row) = self.store().api_key(id).await?.filter(proves) else { return unknown() };
+                let Some(owner) = self.store().user(row.key.user).await? else { return unknown() };
+                let found = Arc::new((row, owner));
+                keys.keep(id, Arc::clone(&found), generation);
+                found
             }
         };
-        let (row, owner) = &*found;
-        if verify_slices_are_equal(&row.hash, &hash(token)).is_err() {
-            return unknown();
-        }
-        // Whoever makes secrets up takes no place in it.
-        if known.is_none() {
-            keys.keep(id, Arc::clone(&found), generation);
-        }
-        let key = &row.key;
+        let (ApiKeyRow { key, .. }, owner) = &*found;
         if let Some(at) = key.revoked_at {
             return refusal(Code::KeyRevoked, format!("key {id} was revoked at {at}"));
         }

@@ -321,9 +321,12 @@ mod tests {
     async fn whether_a_name_is_known_is_not_told_by_what_is_computed_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let control = silent::control(dir.path()).await;
-        silent::known(&control, "alice").await;
+        let hasher = &control.inner.authn.hasher;
+        let hash = hasher.hash(&Secret::new("correct horse battery".to_owned())).await.unwrap();
+        silent::known_with(&control, "alice", Some(hash)).await;
+        silent::known(&control, "bob").await;
         let address = Some("192.0.2.7".parse().unwrap());
-        for name in ["alice", "nobody", "no name at all"] {
+        for name in ["alice", "bob", "nobody", "no name at all"] {
             let attempt = Attempt {
                 user: name.to_owned(),
                 password: Secret::new("a guess of somebody".to_owned()),
@@ -331,7 +334,6 @@ mod tests {
                 kind: SessionKind::Token,
                 before: None,
             };
-            let hasher = &control.inner.authn.hasher;
             let held = hasher.keep_strangers_waiting();
             let asked = control.clone();
             let from = Origin { origin: "tls", address, agent: None, why: None };

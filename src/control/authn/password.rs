@@ -160,22 +160,28 @@ fn hash(salt: &[u8], password: &[u8]) -> Result<Hidden<String>, HashError> {
 }
 
 fn verify(kept: Option<&str>, nobody: &str, password: &Secret) -> Result<Verified, HashError> {
-    let parsed = PasswordHash::new(kept.unwrap_or(nobody)).map_err(|_| HashError::Failed)?;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters()?);
-    // The parameters are those of the hash.
-    let same = argon2.verify_password(password.reveal().as_bytes(), &parsed).is_ok();
-    if !same || kept.is_none() {
-        return Ok(Verified::No);
-    }
-    let of_today = Params::try_from(&parsed).is_ok_and(|params| {
-        (params.m_cost(), params.t_cost(), params.p_cost()) == (MEMORY_KIB, PASSES, LANES)
-            && parsed.algorithm == Algorithm::Argon2id.ident()
-    });
-    let rehashed = match of_today {
+    let compared = compare(kept.unwrap_or(nobody), password)?;
+    let Some(is_of_today) = compared.filter(|_| kept.is_some()) else { return Ok(Verified::No) };
+    let rehashed = match is_of_today {
         true => None,
         false => Some(hash(&random::<SALT_BYTES>()?, password.reveal().as_bytes())?),
     };
     Ok(Verified::Yes { rehashed })
+}
+
+/// Nothing where the password is another one than that of the hash; else whether the hash has today's parameters.
+fn compare(hash: &str, password: &Secret) -> Result<Option<bool>, HashError> {
+    let parsed = PasswordHash::new(hash).map_err(|_| HashError::Failed)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters()?);
+    // The parameters are those of the hash.
+    if argon2.verify_password(password.reveal().as_bytes(), &parsed).is_err() {
+        return Ok(None);
+    }
+    let is_of_today = Params::try_from(&parsed).is_ok_and(|params| {
+        (params.m_cost(), params.t_cost(), params.p_cost()) == (MEMORY_KIB, PASSES, LANES)
+            && parsed.algorithm == Algorithm::Argon2id.ident()
+    });
+    Ok(Some(is_of_today))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], HashError> {
@@ -276,6 +282,7 @@ mod tests {
         let hasher = Hasher::new().unwrap();
         // The hash that stands for nobody is that of the empty password, and costs what others cost.
         assert!(hasher.nobody.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(matches!(verify(None, "no hash", &secret("")), Err(HashError::Failed)), "it was not compared at all");
         assert!(matches!(hasher.verify(Lane::Strangers, None, &secret("")).await.unwrap(), Verified::No));
     }
 

@@ -34,7 +34,8 @@ impl<K: Hash + Eq, V: Clone> Remembered<K, V> {
         if generation < known.generation {
             return;
         }
-        if generation > known.generation || known.found.len() >= limits::CREDENTIALS_REMEMBERED {
+        let is_full = known.found.len() >= limits::CREDENTIALS_REMEMBERED && !known.found.contains_key(&key);
+        if generation > known.generation || is_full {
             known.found.clear();
         }
         known.generation = generation;
@@ -64,5 +65,9 @@ mod tests {
         (0..limits::CREDENTIALS_REMEMBERED + 7).for_each(|key| remembered.keep(key, (), 1));
         assert_eq!(remembered.0.lock().unwrap().found.len(), 7);
         assert!(remembered.find(&limits::CREDENTIALS_REMEMBERED, 1).is_some());
+        // What is there already takes no further place.
+        let remembered = Remembered::default();
+        (0..limits::CREDENTIALS_REMEMBERED).chain([0]).for_each(|key| remembered.keep(key, (), 1));
+        assert_eq!(remembered.0.lock().unwrap().found.len(), limits::CREDENTIALS_REMEMBERED);
     }
 }

@@ -293,12 +293,9 @@ fn too_long(component: &Component) -> Option<Reason> {
     let version = component.version.as_ref()?;
     version.chars().nth(limits::SBOM_VERSION_CHARS)?;
     let message = format!("a version has more than {} characters", limits::SBOM_VERSION_CHARS);
-    let reason = Reason::new(Code::InputTooLarge, message);
     let place = component.properties.iter().find(|property| property.name == LOCATION);
-    Some(match place {
-        Some(place) => reason.location(place.value.clone()),
-        None => reason.location(component.id.clone()),
-    })
+    let place = place.map_or(&component.id, |place| &place.value);
+    Some(Reason::new(Code::InputTooLarge, message).location(place.clone()))
 }
 
 fn metadata(options: &Options) -> Metadata {

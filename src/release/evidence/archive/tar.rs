@@ -129,10 +129,11 @@ fn entry(block: &Block, reader: &mut impl Read, pending: &mut Pending, sink: &mu
         return if has_content { Err(malformed("a member that is no file has content")) } else { Ok(()) };
     }
 
-    let mut left = size;
-    let apparent = if kind == b'S' && pending.pax.is_sparse {
+    if kind == b'S' && pending.pax.is_sparse {
         return Err(malformed("a sparse member is described by GNU and by pax"));
-    } else if kind == b'S' {
+    }
+    let mut left = size;
+    let apparent = if kind == b'S' {
         sparse_header(block, dialect, reader, size)?
     } else if pending.pax.is_sparse {
         let (map_bytes, real) = sparse_map(reader, size, pending.pax.real_size)?;
