@@ -83,6 +83,7 @@ async fn a_machine_boots_what_it_was_permitted_and_is_driven() {
 
     // The power button, which this guest obeys.
     driver.stop(vm, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(console.answer("button", Duration::from_secs(1)).await.as_deref(), Some("pressed"));
     let EventKind::Exited { exit } = event(&mut events, |kind| matches!(kind, EventKind::Exited { .. })).await else {
         panic!("an exit");
     };

@@ -25,8 +25,8 @@ use crate::types::limits::MONITOR_LINE_BYTES;
 
 /// How long QEMU may take for an answer. Everything that takes longer is a job, which is asked for again and again.
 pub const ANSWER: Duration = Duration::from_secs(30);
-/// When a guest's agent that says nothing is asked for its number again.
-const SYNC_AGAIN: Duration = Duration::from_secs(10);
+/// When a guest's agent that says nothing is asked for its number again: several times before any request is late.
+const SYNC_AGAIN: Duration = Duration::from_secs(1);
 /// Events that wait for whoever reads them; a guest that makes more loses some, and the state is asked for anew.
 const EVENTS: usize = 1024;
 
@@ -448,6 +448,30 @@ mod tests {
         let (_directory, path) = monitor("nonsense\n");
         let (qmp, _events) = Qmp::connect(&path, ANSWER).await.unwrap();
         assert!(matches!(qmp.execute("query-x", json!({})).await, Err(QmpError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_loses_a_question_or_is_slow_is_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let agent = async {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let mut asked = Vec::new();
+            while asked.last().is_none_or(|line: &String| line.contains("guest-sync")) {
+                let mut line = String::new();
+                stream.read_line(&mut line).await.unwrap();
+                asked.push(line);
+                // The first is lost; the second is answered when the third is there, and that one late.
+                if asked.len() == 3 {
+                    stream.get_mut().write_all(b"{\"return\": 6}\n{\"return\": 7}\n").await.unwrap();
+                }
+            }
+            stream.get_mut().write_all(b"{\"return\": 7}\n{\"return\": {}}\n").await.unwrap();
+            asked.len()
+        };
+        let (answer, asked) = tokio::join!(guest_agent(&path, "guest-ping", Duration::from_secs(5), 7), agent);
+        assert_eq!((answer.unwrap(), asked), (json!({}), 4));
     }
 
     #[tokio::test]
