@@ -7,7 +7,6 @@ use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
-use rayon::prelude::*;
 
 use super::expect::{self, OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::gate::Requirement;
@@ -15,7 +14,7 @@ use super::policy::FolderArgs;
 use super::registry::{self, Found, RegistryArgs};
 use super::sigstore::{self, UsableRoot};
 use super::vsa::VsaArgs;
-use super::{Context, Ended, UsageError, progress, report};
+use super::{Context, Ended, UsageError, parallel, progress, report};
 use crate::release::admit::trust::{OpenpgpSigner, Root, Signer};
 use crate::release::admit::{AdmissionTrust, Evidence, EvidenceFile, Presented, TrustFault, judge};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
@@ -92,9 +91,9 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Ended> {
     let in_registries = find(args, context)?;
     let question = Question { args, trust: &trust, revocations: &revocations, refused: &refused, context };
     let sizes = args.images.iter().filter_map(|image| Path::new(image).metadata().ok());
-    let bar = progress::bytes(context, sizes.map(|metadata| metadata.len()).sum());
+    let bar = progress::bytes(context, sizes.map(|metadata| metadata.len()));
     let files: Vec<&String> = args.images.iter().filter(|image| registry::reference_in(image).is_none()).collect();
-    let mut reports: Vec<Report> = files.par_iter().map(|image| question.answer(image, &bar)).collect();
+    let mut reports: Vec<Report> = parallel::each(&files, |image| question.answer(image, &bar));
     bar.finish_and_clear();
     let mut references = Vec::new();
     for (image, found) in in_registries {

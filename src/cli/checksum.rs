@@ -109,7 +109,7 @@ fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Ended> {
             Err(reason) => reasons.push(reason),
         }
     }
-    let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
+    let bar = progress::bytes(context, found.iter().map(|file| file.bytes));
     let mut subjects = Vec::new();
     for hashed in files::hash(&found, &dir, |name| list.algorithms(name), &|bytes| bar.inc(bytes)) {
         match hashed {
@@ -160,7 +160,7 @@ fn create(args: &CreateArgs, context: &Context) -> anyhow::Result<Ended> {
         return Err(UsageError::new("there is no file to list", "name files, or a directory that holds some").into());
     }
 
-    let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
+    let bar = progress::bytes(context, found.iter().map(|file| file.bytes));
     let algorithms = |_: &str| vec![args.algorithm.digest()];
     let mut digests = BTreeMap::new();
     let mut reasons = Vec::new();

@@ -5,7 +5,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
-use rayon::prelude::*;
 
 use super::expect::{OpenpgpArgs, ProvenanceArgs, SignerArgs, TrustArgs};
 use super::policy::FolderArgs;
@@ -14,7 +13,7 @@ use super::progress::{self, Seen};
 use super::registry::{self, Found, RegistryArgs};
 use super::sigstore::{self, UsableRoot};
 use super::vsa::{self, VsaArgs};
-use super::{Context, Ended, UsageError, expect, report, seal};
+use super::{Context, Ended, UsageError, expect, parallel, report, seal};
 use crate::release::artifact::{self, Artifact, Hasher, Keep, Sink};
 use crate::release::collect::files::{self, FoundFile};
 use crate::release::decision::{Decision, Report, SubjectReport};
@@ -131,7 +130,7 @@ pub(super) fn judge(args: &Args, found: Vec<Offered>, context: &Context) -> anyh
             trust_root: root.as_ref().map(UsableRoot::policy_input),
             now: context.now,
         };
-        let verdicts = policy.evaluate(&input.to_json());
+        let verdicts = policy.evaluate(&input.into_json());
         (verdicts.denials, verdicts.warnings)
     };
     let of_companions = expected.clone();
@@ -208,7 +207,7 @@ pub(super) fn as_stranger(dir: &Path, sealers: &Sealers<'_>, context: &Context) 
         let subject = InputSubject { name: artifact.name.clone(), digest: artifact.digest_set(), kind: None };
         let facts = facts.to_json();
         let input = PolicyInput { subject, expected: expected.clone(), facts, trust_root: None, now };
-        let verdicts = policy.evaluate(&input.to_json());
+        let verdicts = policy.evaluate(&input.into_json());
         (verdicts.denials, verdicts.warnings)
     };
     // The signer is named, so that no policy has to say who it is.
@@ -319,9 +318,8 @@ fn examine(
     };
     let roles = layout::roles(found.iter().map(|file| file.name.as_str()));
     let evidence = Evidence::read(roles, further, question, &|name, limit| files::read_below(dir, name, limit));
-    let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
-    let hash = |file| hash(dir, file, &evidence, question, also, &bar);
-    let hashed: Vec<_> = found.par_iter().map(hash).collect();
+    let bar = progress::bytes(context, found.iter().map(|file| file.bytes));
+    let hashed = parallel::each(&found, |file| hash(dir, file, &evidence, question, also, &bar));
     bar.finish_and_clear();
     let mut members = Vec::new();
     let mut unreadable = Vec::new();

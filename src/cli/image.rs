@@ -180,7 +180,7 @@ fn import(
     };
     let path = format!("/v1/images/uploads/{}", upload.id);
     opened.seek(SeekFrom::Start(upload.offset)).map_err(unreadable)?;
-    let bar = progress::bytes(context, bytes);
+    let bar = progress::bytes(context, [bytes]);
     bar.set_position(upload.offset);
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -33,6 +33,7 @@ mod node;
 mod notify;
 mod openapi;
 mod output;
+mod parallel;
 mod policy;
 mod progress;
 mod provenance;

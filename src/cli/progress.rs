@@ -8,9 +8,14 @@ use crate::release::artifact::Sink;
 /// Less than this is done before anybody could read a bar, in bytes.
 const WORTH_A_BAR_BYTES: u64 = 32 * 1024 * 1024;
 
-/// A bar over so many bytes; hidden where nobody looks or there is little to do.
-pub(super) fn bytes(context: &Context, total: u64) -> ProgressBar {
-    if !context.shows_progress() || total < WORTH_A_BAR_BYTES {
+/// A bar over pieces of so many bytes; hidden where nobody looks, and nobody is asked how many there are then, or where
+/// there is little to do.
+pub(super) fn bytes(context: &Context, pieces: impl IntoIterator<Item = u64>) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let total = pieces.into_iter().sum();
+    if total < WORTH_A_BAR_BYTES {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(total);

@@ -3,10 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use super::expect::{ProvenanceArgs, SignerArgs, TrustArgs};
-use super::{Context, UsageError};
+use super::{Context, UsageError, parallel};
 use crate::release::artifact;
 use crate::release::collect::files::read_evidence;
 use crate::release::collect::trust_root::{self, SelectedRoot};
@@ -132,7 +130,7 @@ pub(super) fn key(args: &SignerArgs, installed: Option<&TrustBundle>) -> Result<
 
 /// Reads every bundle file, in parallel. A file of several bundles offers each under `FILE:LINE`.
 pub(super) fn offered(files: &[PathBuf]) -> (Vec<Offered>, Vec<Reason>) {
-    let read: Vec<Result<Vec<Offered>, Reason>> = files.par_iter().map(|path| read_file(path)).collect();
+    let read = parallel::each(files, |path| read_file(path));
     let mut all = Vec::new();
     let mut refused = Vec::new();
     for outcome in read {

@@ -139,13 +139,16 @@ impl Sink for Hasher {
 
 /// How much of a file is read at a time, in bytes: large enough to make system calls rare, small enough for a cache.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// How much of it is tried first, in bytes.
+const FIRST_CHUNK_BYTES: usize = 8 * 1024;
 
 /// Streams a reader through the sinks, once. Returns its length in bytes.
 ///
 /// # Errors
 /// Whatever the reader says.
 pub fn stream(mut reader: impl Read, sinks: &mut [&mut dyn Sink]) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK_BYTES];
+    // It grows with what comes: to clear a whole chunk takes longer than to hash a small file.
+    let mut chunk = vec![0; FIRST_CHUNK_BYTES];
     let mut length = 0_u64;
     loop {
         let count = match reader.read(&mut chunk) {
@@ -159,6 +162,9 @@ pub fn stream(mut reader: impl Read, sinks: &mut [&mut dyn Sink]) -> io::Result<
             sink.update(bytes);
         }
         length = length.saturating_add(count as u64);
+        if count == chunk.len() && count < CHUNK_BYTES {
+            chunk.resize(CHUNK_BYTES, 0);
+        }
     }
 }
 
@@ -189,8 +195,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open_regular`], and [`io::ErrorKind::FileTooLarge`].
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let file = open_regular(path)?;
+    // Room for what it says it has, so that it is read in one piece; what it has is counted below.
+    let room = file.metadata()?.len().min(limit).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }

@@ -143,7 +143,7 @@ fn name_and_tag(reference: &str) -> (&str, Option<&str>) {
 }
 
 fn artifact(path: &Path, context: &Context) -> Result<Artifact, Reason> {
-    let bar = progress::bytes(context, path.metadata().map_or(0, |metadata| metadata.len()));
+    let bar = progress::bytes(context, path.metadata().map(|metadata| metadata.len()));
     let digests = artifact::hash_file(path, &DIGESTS, &|count| bar.inc(count));
     bar.finish_and_clear();
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());

@@ -102,7 +102,7 @@ fn artifact(subject: &str, context: &Context) -> Result<Artifact, Reason> {
     let file = artifact::open_regular(&path).map_err(unreadable)?;
     let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
     let mut hasher = Hasher::new(&[DigestAlgorithm::Sha256, DigestAlgorithm::Sha384, DigestAlgorithm::Sha512]);
-    let bar = progress::bytes(context, length);
+    let bar = progress::bytes(context, [length]);
     let streamed = artifact::stream(file, &mut [&mut hasher, &mut progress::Seen(&bar)]);
     bar.finish_and_clear();
     streamed.map_err(unreadable)?;

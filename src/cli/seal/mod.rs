@@ -168,7 +168,7 @@ impl Before {
     /// Lists and hashes everything, artifacts by both algorithms that SBOMs name them by.
     fn read(dir: &Path, also: Option<DigestAlgorithm>, context: &Context) -> Result<Self, Vec<crate::types::Reason>> {
         let found: Vec<FoundFile> = files::list(dir)?;
-        let bar = progress::bytes(context, found.iter().map(|file| file.bytes).sum());
+        let bar = progress::bytes(context, found.iter().map(|file| file.bytes));
         let mut algorithms = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Sha512];
         algorithms.extend(also.filter(|also| !algorithms.contains(also)));
         let (mut digests, mut reasons) = (BTreeMap::new(), Vec::new());

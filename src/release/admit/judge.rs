@@ -301,7 +301,7 @@ impl<'a> Question<'a> {
                 }),
                 now: self.now,
             };
-            let verdicts = self.policy.evaluate(&input.to_json());
+            let verdicts = self.policy.evaluate(&input.into_json());
             if verdicts.denials.is_empty() {
                 warnings.extend(verdicts.warnings);
                 return Answer { facts, reasons: Vec::new(), warnings };

@@ -153,8 +153,8 @@ pub fn parse_file(bytes: &[u8]) -> Result<Vec<(usize, Bundle)>, Reason> {
         return parse_list(bytes);
     }
     let mut lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
-    let first_is_whole = lines.clone().next().is_some_and(|(_, line)| json::check(line).is_ok());
-    if !first_is_whole || lines.clone().nth(1).is_none() {
+    let first_is_whole = || lines.clone().next().is_some_and(|(_, line)| json::check(line).is_ok());
+    if lines.clone().nth(1).is_none() || !first_is_whole() {
         return Ok(vec![(1, Bundle::parse(bytes)?)]);
     }
     lines.try_fold(Vec::new(), |mut bundles, (index, line)| {

@@ -23,7 +23,7 @@ const FULCIO: &str = "1.3.6.1.4.1.57264.1";
 const OTHER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 
 /// The claims under [`FULCIO`], by the last arc. Up to 6 they are bare text, from 8 on a DER `UTF8String`.
-const CLAIMS: [(u32, &str); 22] = [
+const CLAIMS: [(u8, &str); 22] = [
     (1, "issuer_v1"),
     (2, "github_workflow_trigger"),
     (3, "github_workflow_sha"),
@@ -239,13 +239,11 @@ fn claims(extensions: &[x509_cert::ext::Extension]) -> Result<BTreeMap<&'static 
     let prefix = ObjectIdentifier::new_unwrap(FULCIO);
     let mut claims = BTreeMap::new();
     for extension in extensions {
-        if extension.extn_id.parent() != Some(prefix) {
-            continue;
-        }
-        let arc = extension.extn_id.arcs().last().unwrap_or_default();
-        let Some((_, name)) = CLAIMS.iter().find(|(number, _)| *number == arc) else { continue };
+        // Every known claim is one arc below the prefix, of one byte.
+        let Some([arc]) = extension.extn_id.as_bytes().strip_prefix(prefix.as_bytes()) else { continue };
+        let Some((_, name)) = CLAIMS.iter().find(|(number, _)| number == arc) else { continue };
         let bytes = extension.extn_value.as_bytes();
-        let text = if arc < 8 {
+        let text = if *arc < 8 {
             std::str::from_utf8(bytes).map_err(|_| malformed(format!("the claim {name} is not UTF-8")))?
         } else {
             Utf8StringRef::from_der(bytes)

@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         self.count()?;
         let below = self.below()?;
         let mut names = Names::default();
-        while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+        while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
             if let Some(twice) = names.insert(name) {
                 return Err(self.state.fault(Code::DuplicateKey, format_args!("the member `{twice}` stands twice")));
             }
@@ -191,28 +191,28 @@ impl<'de> Names<'de> {
     }
 }
 
-/// A member's name, borrowed from the input where it has no escapes.
-struct Name<'de>(Cow<'de, str>);
+/// A text, borrowed from the input where it has no escapes.
+struct Text<'de>(Cow<'de, str>);
 
-impl<'de> serde::Deserialize<'de> for Name<'de> {
+impl<'de> serde::Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = Name<'de>;
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member name")
+                f.write_str("a string")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(text)))
+                Ok(Text(Cow::Borrowed(text)))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
+                Ok(Text(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_str(NameVisitor)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
@@ -222,6 +222,9 @@ pub(crate) mod base64_bytes {
     use base64::Engine as _;
     use base64::engine::general_purpose::GeneralPurpose;
     use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+    use serde::Deserialize as _;
+
+    use super::Text;
 
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -230,16 +233,12 @@ pub(crate) mod base64_bytes {
 
     /// Decodes either alphabet; `None` for anything else, white space included.
     pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
-        if text.bytes().any(|byte| byte == b'-' || byte == b'_') {
-            URL_SAFE.decode(text).ok()
-        } else {
-            STANDARD.decode(text).ok()
-        }
+        // What the two alphabets share is the same in both, so the order says nothing but which is met more often.
+        STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()
     }
 
     pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        use serde::Deserialize as _;
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let Text(text) = Text::deserialize(deserializer)?;
         decode(&text).ok_or_else(|| serde::de::Error::custom("not base64"))
     }
 }

@@ -86,8 +86,14 @@ pub struct InputTrustRoot {
 
 impl PolicyInput {
     /// The JSON form.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub fn into_json(mut self) -> serde_json::Value {
+        // The facts are JSON already, and most of it: they are moved and not copied.
+        let facts = std::mem::take(&mut self.facts);
         // Maps with text keys and finite numbers always have a JSON form; null is what a policy denies.
-        serde_json::to_value(self).unwrap_or(serde_json::Value::Null)
+        let mut input = serde_json::to_value(self).unwrap_or_default();
+        if let Some(place) = input.get_mut("facts") {
+            *place = facts;
+        }
+        input
     }
 }

@@ -85,14 +85,17 @@ impl Compiled {
     fn evaluate(&self, input: &serde_json::Value, now: Option<Timestamp>) -> Verdicts {
         let Some(own) = &self.own else { return self.evaluate_all(input, now) };
         let question = shortcut::question(input);
-        if own.allowed.contains(&question) {
+        if question.as_ref().is_some_and(|question| own.allowed.contains(question)) {
             return Verdicts::default();
         }
         let verdicts = match &own.plain {
             Some(plain) if shortcut::is_plain(input) => plain.evaluate_all(input, now),
             _ => self.evaluate_all(input, now),
         };
-        if verdicts.denials.is_empty() && verdicts.warnings.is_empty() {
+        if let Some(question) = question
+            && verdicts.denials.is_empty()
+            && verdicts.warnings.is_empty()
+        {
             own.allowed.insert(question);
         }
         verdicts

@@ -9,7 +9,8 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::types::Digest;
 
@@ -29,36 +30,56 @@ impl Allowed {
     }
 }
 
-/// Everything of an input that an embedded policy may read, as one digest.
-pub(super) fn question(input: &Value) -> Digest {
+/// Everything of an input that an embedded policy may read, as one digest; none where it cannot be written down, so that
+/// nothing is remembered of it.
+pub(super) fn question(input: &Value) -> Option<Digest> {
+    #[derive(Serialize)]
+    struct Read<'a> {
+        expected: &'a Value,
+        kind: &'a Value,
+        signatures: Vec<Signature<'a>>,
+        signed: Vec<Option<&'a Value>>,
+        sbom: bool,
+        vex: bool,
+        now: &'a Value,
+    }
+    #[derive(Serialize)]
+    struct Signature<'a> {
+        signer: Option<&'a Value>,
+        attestation: Option<Attestation<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Attestation<'a> {
+        predicate_type: Option<&'a Value>,
+        provenance: Option<&'a Value>,
+        summary: Option<&'a Value>,
+    }
+
     let at = |pointer: &str| input.pointer(pointer).unwrap_or(&Value::Null);
     let each = |pointer: &str| at(pointer).as_array().into_iter().flatten();
-    let signatures: Vec<Value> = each("/facts/signatures")
-        .map(|signature| {
-            let attestation = signature.get("attestation").filter(|attestation| attestation.is_object());
-            json!({
-                "signer": signature.get("signer"),
-                "attestation": attestation.map(|attestation| json!({
-                    "predicate_type": attestation.get("predicate_type"),
-                    "provenance": attestation.get("provenance"),
-                    "summary": attestation.get("summary"),
-                })),
-            })
-        })
-        .collect();
-    let signed: Vec<Option<&Value>> = each("/facts/checksums").map(|listing| listing.get("signed")).collect();
     // Documents are asked for by whether there is one.
     let there = |pointer: &str| at(pointer).as_object().is_some_and(|document| !document.is_empty());
-    let read = json!({
-        "expected": at("/expected"),
-        "kind": at("/subject/kind"),
-        "signatures": signatures,
-        "signed": signed,
-        "sbom": there("/facts/sbom"),
-        "vex": there("/facts/vex"),
-        "now": at("/now"),
-    });
-    Digest::sha256(read.to_string().as_bytes())
+    let read = Read {
+        expected: at("/expected"),
+        kind: at("/subject/kind"),
+        signatures: each("/facts/signatures")
+            .map(|signature| Signature {
+                signer: signature.get("signer"),
+                attestation: signature.get("attestation").filter(|value| value.is_object()).map(|attestation| {
+                    Attestation {
+                        predicate_type: attestation.get("predicate_type"),
+                        provenance: attestation.get("provenance"),
+                        summary: attestation.get("summary"),
+                    }
+                }),
+            })
+            .collect(),
+        signed: each("/facts/checksums").map(|listing| listing.get("signed")).collect(),
+        sbom: there("/facts/sbom"),
+        vex: there("/facts/vex"),
+        now: at("/now"),
+    };
+    Some(Digest::sha256(&serde_json::to_vec(&read).ok()?))
 }
 
 /// Whether neither the builders nor the summary rules have anything to say: nobody asked for a builder, none stands in
@@ -80,6 +101,8 @@ pub(super) fn is_plain(input: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::release::policy::builtin::{PARTS, find};
     use crate::release::policy::{PolicySet, builtin};

@@ -2,9 +2,10 @@
 //! as they hoped. Through the real binary, over TLS.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use super::contexts::Home;
@@ -43,6 +44,16 @@ fn logged_in(home: &Home, server: &Server, at: SocketAddr, name: &str, more: &[&
     assert!(shown.contains(&format!("as user:{name}")) && !shown.contains(PASSWORD), "{shown}");
 }
 
+/// Somebody who follows the events and has seen the last one: the child, what it writes, and that event.
+fn followed(home: &Home) -> (Child, BufReader<ChildStdout>, String) {
+    let mut command = home.command(&["event", "list", "--follow", "--last", "1", "--format", "json"]);
+    let mut following = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(following.stdout.take().unwrap());
+    let mut seen = String::new();
+    assert!(out.read_line(&mut seen).unwrap() > 0, "it ended");
+    (following, out, seen)
+}
+
 #[test]
 fn somebody_logs_in_asks_and_logs_out() {
     let (mut server, at) = listening("", &[]);
@@ -57,16 +68,14 @@ fn somebody_logs_in_asks_and_logs_out() {
     let list = home.ok(&["context", "list"]);
     assert!(list.contains("prod") && list.contains("alice") && list.contains("token"), "{list}");
     // What goes on goes over TLS as well, and over a restart.
-    let mut following = home.command(&["event", "list", "--follow", "--last", "1", "--format", "json"]);
-    let mut following = following.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    server.import(&[("disk.raw", "disk")]);
+    let (mut following, mut out, mut seen) = followed(&home);
     server.kill();
     server.up(None);
     server.import(&[("kernel", "kernel")]);
-    let mut out = std::io::BufReader::new(following.stdout.take().unwrap());
-    let mut seen = String::new();
+    seen.clear();
     while !seen.contains("image.imported") {
-        assert!(std::io::BufRead::read_line(&mut out, &mut seen).unwrap() > 0, "it ended: {seen}");
+        assert!(out.read_line(&mut seen).unwrap() > 0, "it ended: {seen}");
     }
     let _ = following.kill();
     let _ = following.wait();
@@ -90,9 +99,8 @@ fn a_stream_ends_with_the_session_that_opened_it() {
     create(&server, "alice", &["--role", "admin"]);
     let home = Home::new();
     logged_in(&home, &server, at, "alice", &[]);
-    let mut following = home.command(&["event", "list", "--follow"]);
-    let following = following.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    server.import(&[("kernel", "kernel")]);
+    let (following, _out, _) = followed(&home);
     server.ok(&["user", "disable", "alice"]);
     let output = following.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));

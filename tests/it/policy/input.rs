@@ -26,7 +26,7 @@ fn the_reference_names_every_member_of_the_input_and_no_other() {
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     };
     let mut members = BTreeSet::new();
-    paths("", &input.to_json(), &mut members);
+    paths("", &input.into_json(), &mut members);
     let page = include_str!("../../../docs/reference/policy-input.md");
     let documented: BTreeSet<String> = page
         .lines()
