@@ -476,7 +476,7 @@ def images(work):
             'sequential, nbdcopy, 4 connections': (lambda url: ['nbdcopy', '--connections=4', url, 'null:'], size, 'GB/s'),
             'sequential, nbdcopy, 1 connection': (lambda url: ['nbdcopy', '--connections=1', url, 'null:'], size, 'GB/s'),
             'sequential, QEMU\'s client, 1 MiB reads, 8 at once': (lambda url: [
-                'qemu-img', 'bench', '-f', 'raw', '-t', 'none', '-s', str(1 << 20), '-d', '8', '-c', str(size >> 20), url], size, 'GB/s'),
+                'qemu-img', 'bench', '-f', 'raw', '-t', 'none', '-s', str(1 << 20), '-d', '8', '-c', str(4 * size >> 20), url], 4 * size, 'GB/s'),
             '4 KiB random, QEMU\'s client, 1 at once': (lambda url: [*random_reads, '-d', '1', url], count, 'reads/s'),
             '4 KiB random, QEMU\'s client, 16 at once': (lambda url: [*random_reads, '-d', '16', url], count, 'reads/s'),
         }
