@@ -19,7 +19,7 @@ use x509_cert::ext::pkix::{
 use super::key::PublicKey;
 use crate::types::{Code, DigestAlgorithm, Reason, limits};
 
-const FULCIO: &str = "1.3.6.1.4.1.57264.1";
+const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
 const OTHER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 
 /// The claims under [`FULCIO`], by the last arc. Up to 6 they are bare text, from 8 on a DER `UTF8String`.
@@ -236,11 +236,10 @@ fn identity(name: &GeneralName) -> Option<String> {
 }
 
 fn claims(extensions: &[x509_cert::ext::Extension]) -> Result<BTreeMap<&'static str, String>, Reason> {
-    let prefix = ObjectIdentifier::new_unwrap(FULCIO);
     let mut claims = BTreeMap::new();
     for extension in extensions {
         // Every known claim is one arc below the prefix, of one byte.
-        let Some([arc]) = extension.extn_id.as_bytes().strip_prefix(prefix.as_bytes()) else { continue };
+        let Some([arc]) = extension.extn_id.as_bytes().strip_prefix(FULCIO.as_bytes()) else { continue };
         let Some((_, name)) = CLAIMS.iter().find(|(number, _)| number == arc) else { continue };
         let bytes = extension.extn_value.as_bytes();
         let text = if *arc < 8 {
