@@ -61,7 +61,9 @@ if [[ $reproducible ]]; then
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)} "$second/scripts/dist.sh" "$second/dist"
     if ! cmp --quiet "$dist/SHA256SUMS" "$second/dist/SHA256SUMS"; then
         diff "$dist/SHA256SUMS" "$second/dist/SHA256SUMS" >&2 || true
-        die "two builds in two folders differ"
+        rm -rf target/second-dist
+        cp -r "$second/dist" target/second-dist
+        die "two builds in two folders differ: $dist and target/second-dist"
     fi
     echo "check-dist: two builds in two folders are the same: $(sha256sum "$binary" | cut -d' ' -f1)"
 fi

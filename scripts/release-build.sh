@@ -22,6 +22,7 @@ export CXXFLAGS_x86_64_unknown_linux_gnu="$CFLAGS_x86_64_unknown_linux_gnu"
 
 # The environment's flags would replace those of .cargo/config.toml; flags of --config are added to them.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
-# One day for the C compiler's __DATE__, which mimalloc tells: a program changes with its source, not with its commit's time.
+# One time for all that is compiled, not the commit's: mimalloc tells __DATE__, and age's texts carry it (rust-embed),
+# which cargo does not compile again where it changes. Built after another commit, the program would be another one.
 export CARGO_INCREMENTAL=0 LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=0
 exec cargo build --locked --release --target-dir "$build" --config "target.$target.rustflags = [$remap]" "$@"
