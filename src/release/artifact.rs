@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::types::{Digest, DigestAlgorithm};
 
@@ -22,9 +25,9 @@ impl Subject {
     /// Reads a SUBJECT argument: what exists on disk is a path, and only what does not may be a digest.
     pub fn parse(text: &str) -> Self {
         let path = Path::new(text);
-        if path.symlink_metadata().is_err()
-            && let Ok(digest) = text.parse::<Digest>()
+        if let Ok(digest) = text.parse::<Digest>()
             && digest.algorithm() != DigestAlgorithm::Sha384
+            && path.symlink_metadata().is_err()
         {
             return Self::Digest(digest);
         }
@@ -184,10 +187,20 @@ pub fn hash_file(path: &Path, algorithms: &[DigestAlgorithm], seen: &(dyn Fn(u64
 /// # Errors
 /// Where it cannot be opened, or is no regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    if !path.metadata()?.is_file() {
+    open_sized(path).map(|(file, _)| file)
+}
+
+/// As [`open_regular`], with the length that the file has in this moment.
+fn open_sized(path: &Path) -> io::Result<(File, u64)> {
+    // What was opened is what is asked, so that nothing takes its place in between. Without NONBLOCK, to open a pipe is
+    // to wait for who writes to it; regular files know no such flag.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    File::open(path)
+    Ok((file, metadata.len()))
 }
 
 /// Reads a whole regular file of at most `limit` bytes. One that is larger yields `FileTooLarge`.
@@ -195,9 +208,9 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open_regular`], and [`io::ErrorKind::FileTooLarge`].
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = open_regular(path)?;
+    let (file, length) = open_sized(path)?;
     // Room for what it says it has, so that it is read in one piece; what it has is counted below.
-    let room = file.metadata()?.len().min(limit).saturating_add(1);
+    let room = length.min(limit).saturating_add(1);
     let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
@@ -241,5 +254,46 @@ impl Sink for Keep {
                 kept.extend_from_slice(bytes);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType, Mode};
+
+    use super::*;
+
+    /// Opened as a file is by default, the pipe would hold this test up for ever.
+    #[test]
+    fn nothing_but_a_regular_file_is_read_and_a_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        rustix::fs::mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("file"), "four").unwrap();
+
+        for refused in [at("pipe"), at("folder"), "/dev/null".into()] {
+            assert_eq!(
+                open_regular(&refused).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{}",
+                refused.display()
+            );
+        }
+        assert!(open_regular(&at("socket")).is_err());
+        assert_eq!(read_bounded(&at("file"), 4).unwrap(), b"four");
+        assert_eq!(read_bounded(&at("file"), 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn only_a_whole_sha256_or_sha512_is_read_as_a_digest() {
+        let absent = format!("sha256:{}", "ab".repeat(32));
+        assert!(matches!(Subject::parse(&absent), Subject::Digest(_)));
+        assert!(matches!(Subject::parse("sha256:ab"), Subject::Path(_)));
+        assert!(matches!(Subject::parse(&format!("sha384:{}", "ab".repeat(48))), Subject::Path(_)));
     }
 }
