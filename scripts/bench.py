@@ -678,6 +678,8 @@ def document(one, many, hashed, signed, made, stored, ran, written, fleets, load
         '',
         'Written by `make bench`: ours and the peers in one run on one machine, turn about, the median of many runs.',
         'CPU time is user and system time of the whole process. Nothing here was typed in by hand.',
+        'Ours is a copy of what was built, as the peers are copies that a package manager or cargo wrote: a file as the linker',
+        'left it starts more slowly, whoever it belongs to.',
         '',
         f'Measured on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}: {CORES} x86-64 cores, '
         f'SHA extensions {"present" if "sha_ni" in flags else "absent"}, '
