@@ -202,3 +202,16 @@ impl Read for Hashing {
 fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_for_nobody_is_refused_in_words_of_our_own() {
+        let BackupError::Refused(reason) = Lock::Recipients(Vec::new()).encryptor().err().unwrap() else {
+            panic!("refused")
+        };
+        assert_eq!(*reason, Reason::new(Code::RequestMalformed, "a backup is for one recipient at least"));
+    }
+}

@@ -187,14 +187,23 @@ pub fn hash_file(path: &Path, algorithms: &[DigestAlgorithm], seen: &(dyn Fn(u64
 /// # Errors
 /// Where it cannot be opened, or is no regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    open_sized(path).map(|(file, _)| file)
+    open(path, OFlags::empty()).map(|(file, _)| file)
 }
 
-/// As [`open_regular`], with the length that the file has in this moment.
-fn open_sized(path: &Path) -> io::Result<(File, u64)> {
+/// As [`open_regular`], and a link is refused.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_unlinked(path: &Path) -> io::Result<File> {
+    open(path, OFlags::NOFOLLOW).map(|(file, _)| file)
+}
+
+/// The file, and the length that it has in this moment.
+fn open(path: &Path, more: OFlags) -> io::Result<(File, u64)> {
     // What was opened is what is asked, so that nothing takes its place in between. Without NONBLOCK, to open a pipe is
-    // to wait for who writes to it; regular files know no such flag.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    // to wait for who writes to it. A regular file knows the flag only where somebody holds a lease on it to write
+    // (fcntl(2)): that is an error then, and no wait.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | more;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -208,7 +217,18 @@ fn open_sized(path: &Path) -> io::Result<(File, u64)> {
 /// # Errors
 /// As [`open_regular`], and [`io::ErrorKind::FileTooLarge`].
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let (file, length) = open_sized(path)?;
+    read(open(path, OFlags::empty())?, limit)
+}
+
+/// As [`read_bounded`], and a link is refused.
+///
+/// # Errors
+/// As [`read_bounded`].
+pub fn read_bounded_unlinked(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read(open(path, OFlags::NOFOLLOW)?, limit)
+}
+
+fn read((file, length): (File, u64), limit: u64) -> io::Result<Vec<u8>> {
     // Room for what it says it has, so that it is read in one piece; what it has is counted below.
     let room = length.min(limit).saturating_add(1);
     let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
@@ -285,15 +305,20 @@ mod tests {
             );
         }
         assert!(open_regular(&at("socket")).is_err());
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert_eq!(read_bounded(&at("link"), 4).unwrap(), b"four");
+        assert!(read_bounded_unlinked(&at("link"), 4).is_err() && open_unlinked(&at("link")).is_err());
+        assert_eq!(read_bounded_unlinked(&at("file"), 4).unwrap(), b"four");
         assert_eq!(read_bounded(&at("file"), 4).unwrap(), b"four");
         assert_eq!(read_bounded(&at("file"), 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
     fn only_a_whole_sha256_or_sha512_is_read_as_a_digest() {
-        let absent = format!("sha256:{}", "ab".repeat(32));
-        assert!(matches!(Subject::parse(&absent), Subject::Digest(_)));
-        assert!(matches!(Subject::parse("sha256:ab"), Subject::Path(_)));
-        assert!(matches!(Subject::parse(&format!("sha384:{}", "ab".repeat(48))), Subject::Path(_)));
+        let digest = |algorithm: &str, digits: usize| Subject::parse(&format!("{algorithm}:{}", "ab".repeat(digits)));
+        assert!(matches!(digest("sha256", 32), Subject::Digest(_)));
+        assert!(matches!(digest("sha512", 64), Subject::Digest(_)));
+        assert!(matches!(digest("sha256", 1), Subject::Path(_)));
+        assert!(matches!(digest("sha384", 48), Subject::Path(_)));
     }
 }

@@ -1,13 +1,15 @@
 //! The few acts on files that the store is made of: each is whole on the disk when it returns, or did not happen.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::IFlags;
 
 use crate::kill::{self, KillPoint};
+/// A link, or anything that is no regular file, is refused; a document has at most so many bytes.
+pub(super) use crate::release::artifact::{open_unlinked as open, read_bounded_unlinked as read};
 
 /// What half-written documents are called until they have their names.
 pub(super) const TEMPORARY: &str = ".new-";
@@ -18,25 +20,6 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other,
     }
-}
-
-/// Opens a file for reading; a link or anything that is no regular file is refused.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    // A pipe in the file's place must not block whoever opens it.
-    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(no_follow | no_wait).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
-}
-
-/// Reads a document of at most `limit` bytes.
-pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Makes a new file for writing.

@@ -5,7 +5,7 @@
 
 use std::process::{Command, Output};
 
-use debvisor::types::Code;
+use debvisor::types::{Code, Digest};
 use serde_json::{Value, json};
 
 use crate::world::ca::GITHUB_ISSUER;
@@ -236,4 +236,21 @@ fn a_forged_bundle_by_a_key_that_nobody_gave_is_called_a_forgery() {
         bundle["dsseEnvelope"]["signatures"][0]["sig"] = "MEUCIQDJahTpSnlv6HzUj2y1".into();
     };
     Case::of(&draft).edited(forged).denied(Code::SignatureInvalid);
+}
+
+/// Were the name believed, evidence about the digest would speak for whatever bytes lie there.
+#[test]
+fn a_file_that_is_named_as_a_digest_is_judged_by_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = Digest::sha256(b"what the name says");
+    let judged = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_debvisor"));
+        let output =
+            command.args(["verify", &named.to_string(), "--format", "json"]).current_dir(&dir).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["subjects"][0]["digest"]["sha256"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(judged(), named.to_hex(), "where no such file is");
+    std::fs::write(dir.path().join(named.to_string()), "other bytes").unwrap();
+    assert_eq!(judged(), Digest::sha256(b"other bytes").to_hex());
 }
